@@ -1,0 +1,38 @@
+"""What a method is told of the cell that it works in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitkd_bench.spec import Architecture, Head, ResolvedDataset, Teacher
+
+
+@dataclass(frozen=True, slots=True)
+class CellFacts:
+    """Student, data set and teacher of a cell. `teacher` is None for a method that reads none.
+
+    `teacher_architecture` is the teacher's at the image size at which the cell uses it.
+    """
+
+    student: Architecture
+    dataset: ResolvedDataset
+    teacher: Teacher | None = None
+    teacher_architecture: Architecture | None = None
+
+    @property
+    def teacher_classes(self) -> tuple[int, ...] | None:
+        """Index, among the teacher's logits, of each class of the data set; None if its head does not know them."""
+        head = self.teacher.head if self.teacher else None
+        return None if head is None else class_indices(head, self.dataset)
+
+
+def class_indices(head: Head, dataset: ResolvedDataset) -> tuple[int, ...] | None:
+    """Find each class of `dataset` among the logits of `head`; None where one is missing.
+
+    Two classes of the data set must not fall on the same logit.
+    """
+    if head.label_space == dataset.label_space:
+        return tuple(range(len(dataset.classes)))
+    found = [info.indices.get(head.label_space) for info in dataset.classes]
+    known = tuple(i for i in found if i is not None and i < head.num_classes)
+    return known if len(set(known)) == len(found) else None

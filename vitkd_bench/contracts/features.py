@@ -1,0 +1,46 @@
+"""What passes between data, networks and methods in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vitkd_bench.attention import AttentionCall
+
+    Losses = dict[str, Tensor]
+"""Named parts of a loss, scalars; the engine trains on their sum and logs each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's images.
+
+    `pixels` is (B, C, H, W) in [0, 1], not normalised: each network does that for itself. `views` holds further
+    independently augmented views of the same images where the method asked for them (`Method.views` in all).
+    `labels` (B,) are class indices, `ids` (B,) positions in the training split. `epoch` counts from 0,
+    `progress` runs from 0 to 1 over the training, `train_size` is the number of training images,
+    `label_smoothing` belongs to the recipe.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    ids: Tensor
+    epoch: int = 0
+    progress: float = 0.0
+    train_size: int = 0
+    label_smoothing: float = 0.0
+    views: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a forward gave: `logits` (B, K) if the network has a head, `pooled` (B, D) before it, and the taps."""
+
+    logits: Tensor | None = None
+    pooled: Tensor | None = None
+    attention: Mapping[int, AttentionCall] = field(default_factory=dict)
+    tokens: Mapping[int, Tensor] = field(default_factory=dict)

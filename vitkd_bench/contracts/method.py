@@ -1,0 +1,72 @@
+"""The contract of a method: what it reads, what it injects, and its loss. The engine does the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vitkd_bench.spec import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vitkd_bench.contracts.cell import CellFacts
+    from vitkd_bench.contracts.features import Batch, Features, Losses
+    from vitkd_bench.contracts.network import Network
+
+
+class Method:
+    """A rule of training. A method with parameters of its own also inherits `torch.nn.Module` (after `Method`).
+
+    The engine makes it once a run, inside the random stream `method`; it calls `fit` once before the optimiser
+    is made, `step` for every batch and `after_step` after the optimiser has moved. Parameters of a method that is
+    a module are trained beside the student's and kept apart from them.
+    """
+
+    Config: ClassVar[type[Settings]] = Settings
+    views: ClassVar[int] = 1
+    """Independently augmented views of each image that a step needs, the first included."""
+
+    def __init__(self, config: Any, cell: CellFacts) -> None:
+        """Keep the settings and the facts of the cell."""
+        super().__init__()
+        self.config = config
+        self.cell = cell
+
+    @classmethod
+    def refuses(cls, config: Any, cell: CellFacts) -> str | None:  # noqa: ARG003  (part of the contract)
+        """Say in one sentence why this cell cannot work, or nothing."""
+        return None
+
+    def teacher_taps(self) -> frozenset[str]:
+        """Name what is read of the teacher at every step; nothing else of it is computed."""
+        return frozenset()
+
+    def student_taps(self) -> frozenset[str]:
+        """Name what is read of the student beside its logits."""
+        return frozenset()
+
+    def injects(self) -> tuple[int, ...]:
+        """Blocks of the student that use the teacher's attention in place of their own, at training and at test."""
+        return ()
+
+    def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
+        """Fit what must be there before training (a codebook, say), or change the student.
+
+        `batches` run once, without augmentation, over the training images.
+        """
+
+    def step(self, student: Network, teacher: Features | None, batch: Batch) -> Losses:
+        """Run the student on the batch and give the parts of the loss."""
+        inject = {i: teacher.attention[i] for i in self.injects()} if teacher else {}
+        return self.loss(student(batch.pixels, self.student_taps(), inject), teacher, batch)
+
+    def loss(self, student: Features, teacher: Features | None, batch: Batch) -> Losses:
+        """Give the named parts of the loss; their sum is trained on."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither loss nor step")
+
+    def after_step(self, student: Network, progress: float) -> None:
+        """Do what follows an optimiser step, such as moving an average; `progress` in [0, 1]."""
+
+    def result(self, student: Network) -> Network:
+        """Give the network that is evaluated and kept: the student, or an average of it."""
+        return student

@@ -1,0 +1,14 @@
+"""The registry: shelves are walked, nothing is listed by hand."""
+
+from vitkd_bench.registry.shelf import (
+    DATASETS,
+    METHODS,
+    RECIPES,
+    TEACHERS,
+    DatasetEntry,
+    MethodEntry,
+    Shelf,
+    load_extension,
+)
+
+__all__ = ["DATASETS", "METHODS", "RECIPES", "TEACHERS", "DatasetEntry", "MethodEntry", "Shelf", "load_extension"]

@@ -1,0 +1,194 @@
+"""One small generic registry for teachers, methods, data sets and recipes.
+
+A shelf fills itself on first use: it imports every module of its package (`_` names excepted), reads the YAML
+files beside them, and then loads entry points of other installed packages. A suite adds files of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from vitkd_bench.contracts import Method
+from vitkd_bench.spec import BadInputError, Dataset, DatasetSettings, Recipe, Teacher, nearest, read_yaml
+
+Entry = TypeVar("Entry")
+AnyMethod = TypeVar("AnyMethod", bound=type[Method])
+
+
+@dataclass(frozen=True, slots=True)
+class MethodEntry:
+    """A registered method: its facts and the class that does the work.
+
+    `kind` is one of `baseline`, `attention`, `logit`, `feature`, `pretraining`. `reads_teacher` says that the
+    method needs one at training, `needs_teacher_at_test` also later. `version` rises when its numbers move.
+    """
+
+    name: str
+    title: str
+    kind: str
+    paper: str
+    method: type[Method]
+    reads_teacher: bool = True
+    needs_teacher_at_test: bool = False
+    version: int = 1
+    budget: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """A registered data set: its facts and the settings that a suite may give."""
+
+    facts: Dataset
+    settings: type[DatasetSettings] = DatasetSettings
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return self.facts.name
+
+
+@dataclass
+class Shelf(Generic[Entry]):
+    """Entries of one kind by name."""
+
+    kind: str
+    package: str
+    _entries: dict[str, Entry] = field(default_factory=dict)
+    _origin: dict[str, str] = field(default_factory=dict)
+    _walked: bool = False
+
+    def add(self, name: str, entry: Entry, origin: str = "") -> None:
+        """Put an entry on the shelf.
+
+        Raises:
+            BadInputError: the name is taken by an entry from elsewhere.
+        """
+        if name in self._entries and self._origin[name] != origin:
+            raise BadInputError(f"{self.kind} {name!r} is defined twice: in {self._origin[name]} and in {origin}")
+        self._entries[name] = entry
+        self._origin[name] = origin
+
+    def get(self, name: str, where: str = "") -> Entry:
+        """Find an entry.
+
+        Raises:
+            BadInputError: unknown name, with the nearest one; `where` is what the message opens with.
+        """
+        self._walk()
+        if name not in self._entries:
+            place = f"{where}: " if where else ""
+            raise BadInputError(f"{place}unknown {self.kind} {name!r}{nearest(name, self._entries)}")
+        return self._entries[name]
+
+    def origin(self, name: str) -> str:
+        """Name the file that an entry stands in."""
+        self.get(name)
+        return self._origin[name]
+
+    def names(self) -> list[str]:
+        """List all names, sorted."""
+        self._walk()
+        return sorted(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Give all entries in the order of their names."""
+        return iter([self._entries[name] for name in self.names()])
+
+    def _walk(self) -> None:
+        if self._walked:
+            return
+        self._walked = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{self.package}.{module.name}")
+        if self.kind == "recipe":
+            for folder in package.__path__:
+                for path in sorted(Path(folder).glob("*.yaml")):
+                    self.add(path.stem, _read_recipe(path), str(path))  # type: ignore[arg-type]
+        for point in entry_points(group=self.package):
+            point.load()
+
+
+def _read_recipe(path: Path) -> Recipe:
+    document = read_yaml(path)
+    return Recipe.parse({**(document.data or {}), "name": path.stem}, str(path), document.lines)
+
+
+def _defined_in(depth: int = 2) -> str:
+    return inspect.stack()[depth].filename
+
+
+@dataclass
+class TeacherShelf(Shelf[Teacher]):
+    """Teachers by `family/size`."""
+
+    def register(self, *teachers: Teacher) -> None:
+        """Put teachers on the shelf."""
+        for teacher in teachers:
+            self.add(teacher.name, teacher, _defined_in())
+
+
+@dataclass
+class DatasetShelf(Shelf[DatasetEntry]):
+    """Data sets by name."""
+
+    def register(self, facts: Dataset, settings: type[DatasetSettings] = DatasetSettings) -> None:
+        """Put a data set on the shelf."""
+        self.add(facts.name, DatasetEntry(facts, settings), _defined_in())
+
+
+@dataclass
+class MethodShelf(Shelf[MethodEntry]):
+    """Methods by name."""
+
+    def register(self, name: str, **facts: Any) -> Callable[[AnyMethod], AnyMethod]:
+        """Put the decorated class on the shelf; `facts` are the fields of `MethodEntry`."""
+
+        def keep(method: AnyMethod) -> AnyMethod:
+            self.add(name, MethodEntry(name=name, method=method, **facts), sys.modules[method.__module__].__file__ or "")
+            return method
+
+        return keep
+
+
+TEACHERS = TeacherShelf("teacher", "vitkd_bench.teachers")
+METHODS = MethodShelf("method", "vitkd_bench.methods")
+DATASETS = DatasetShelf("data set", "vitkd_bench.datasets")
+RECIPES: Shelf[Recipe] = Shelf("recipe", "vitkd_bench.recipes")
+
+
+def load_extension(path: Path) -> None:
+    """Run a file that registers entries of its own; the same file is run once a process.
+
+    Raises:
+        BadInputError: no such file, or it fails while it is run.
+    """
+    if not path.is_file():
+        raise BadInputError(f"extension {path}: no such file")
+    name = f"vitkd_extension_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return
+    specification = importlib.util.spec_from_file_location(name, path)
+    if specification is None or specification.loader is None:
+        raise BadInputError(f"extension {path}: not a Python file")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except BadInputError:
+        del sys.modules[name]
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        raise BadInputError(f"extension {path}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,92 @@
+"""Facts of a data set, its settings in a suite, and its list of classes."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from vitkd_bench.spec.base import Frozen, Settings
+from vitkd_bench.spec.canonical import content_hash
+from vitkd_bench.spec.teacher import PixelStats
+
+
+class Subset(Frozen):
+    """A part of a data set: the first `classes` classes (or those named), `per_class` training images of each.
+
+    Images are drawn by `seed`, once, for all runs: a subset is a data set, not a source of noise.
+    """
+
+    classes: int | tuple[str, ...] | None = None
+    per_class: int | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0)
+
+
+class Validation(Frozen):
+    """How val is carved from train: stratified, `per_class` images of each class, by `seed`."""
+
+    per_class: int = Field(gt=0)
+    seed: int = Field(default=0, ge=0)
+
+
+class DatasetSettings(Settings):
+    """Settings that every data set takes."""
+
+    subset: Subset | None = None
+    val: Validation | None = None
+
+
+class ClassInfo(Frozen):
+    """One class: its name, and its index in other label spaces, e.g. `{"imagenet1k": 207}`."""
+
+    name: str
+    indices: dict[str, int] = {}
+
+
+class Dataset(Frozen):
+    """Facts of a data set, as published.
+
+    `image_size` is the native one in pixels (None where images differ); `reader` names the reader in
+    `pipeline.readers` that opens it; `shifts` are the named shift splits, `name/shift` in a suite.
+    `classes` is None where they are read from the files.
+    """
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    reader: str
+    channels: int = Field(gt=0)
+    image_size: int | None = Field(default=None, gt=0)
+    pixels: PixelStats
+    classes: tuple[ClassInfo, ...] | None = None
+    label_space: str | None = None
+    split_rule: str
+    shifts: tuple[str, ...] = ()
+    augmentation: str = "none"
+    notes: str = ""
+    version: int = Field(default=1, ge=1)
+
+
+class ResolvedDataset(Frozen):
+    """A data set as one suite uses it: facts that can change a number, settings, and the classes in order.
+
+    `settings` are plain JSON; file names stand in them as the suite wrote them, never as found on one machine.
+    """
+
+    name: str
+    version: int
+    settings: dict[str, object] = {}
+    channels: int
+    image_size: int | None = None
+    pixels: PixelStats
+    classes: tuple[ClassInfo, ...]
+    label_space: str
+    shifts: tuple[str, ...] = ()
+
+    @property
+    def class_hash(self) -> str:
+        """Hash of the classes in their order."""
+        return content_hash([c.plain() for c in self.classes])
+
+    def identity(self) -> dict[str, object]:
+        """What of the data set stands in a run's id. Which shift splits are evaluated changes no number."""
+        return {"name": self.name, "settings": self.settings, "classes": self.class_hash}

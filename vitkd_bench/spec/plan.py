@@ -1,0 +1,98 @@
+"""What a suite comes to before anything starts: cells, runs, preparations, packs, refusals."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from vitkd_bench.spec.base import Frozen
+from vitkd_bench.spec.run import Run
+
+PLAN_SCHEMA = 1
+
+
+class Cell(Frozen):
+    """One teacher x student x method x data set, under the names that the suite gives them.
+
+    `runs` and `baselines` map a seed (as text) to run ids; cells that come to the same run share its id.
+    """
+
+    teacher: str
+    student: str
+    method: str
+    dataset: str
+    runs: dict[str, str]
+    baselines: dict[str, str] = {}
+
+
+class Refusal(Frozen):
+    """A cell that is not run, with its reason as one sentence."""
+
+    teacher: str
+    student: str
+    method: str
+    dataset: str
+    kind: Literal["impossible", "excluded", "not_fetched"]
+    reason: str
+
+
+class TeacherFacts(Frozen):
+    """What a report says of a teacher without asking the registry. `outcome` is the published one, if any."""
+
+    name: str
+    family: str
+    group: str
+    outcome: str | None = None
+    seen: tuple[str, ...] = ()
+    components: tuple[str, ...] = ()
+    own_weights: bool = False
+
+
+class MethodFacts(Frozen):
+    """What a report says of a method without importing it."""
+
+    name: str
+    title: str
+    kind: str
+    settings: dict[str, Any] = {}
+    needs_teacher_at_test: bool = False
+
+
+class Pack(Frozen):
+    """Runs that one worker trains in lock-step. `needs` are ids of preparations that must be there first."""
+
+    id: str
+    runs: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    preparation: bool = False
+
+
+class Source(Frozen):
+    """Where the weights of a pinned teacher lie on this machine; no part of any id."""
+
+    path: str
+    sha256: str
+
+
+class Plan(Frozen):
+    """The whole of `OUT/plan.json`. Runs are keyed by their id; teachers, methods by the suite's names for them."""
+
+    schema_: int = Field(default=PLAN_SCHEMA, alias="schema")
+    suite: str
+    resolved: dict[str, Any]
+    cells: tuple[Cell, ...]
+    refusals: tuple[Refusal, ...] = ()
+    runs: dict[str, Run]
+    preparations: dict[str, Run] = {}
+    packs: tuple[Pack, ...]
+    teachers: dict[str, TeacherFacts]
+    methods: dict[str, MethodFacts]
+    sources: dict[str, Source] = {}
+    evaluate: dict[str, tuple[str, ...]] = {}
+    extensions: tuple[str, ...] = ()
+    keep: Literal["none", "student"] = "none"
+
+    def all_runs(self) -> dict[str, Run]:
+        """Preparations first, then runs."""
+        return {**self.preparations, **self.runs}

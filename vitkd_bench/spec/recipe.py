@@ -1,0 +1,68 @@
+"""A recipe: optimiser, schedule, augmentation, epochs; shared by all methods of a comparison."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vitkd_bench.spec.base import Frozen
+
+
+class Augmentation(Frozen):
+    """What happens to a training image; a sample's draw depends on (seed, epoch, sample) alone.
+
+    `shift` moves the image by up to so many native pixels, `flip` mirrors it with probability one half,
+    `crop_scale` cuts a box of that share of the area (and resizes it), `erase` is the probability of a blanked
+    box, `noise` the standard deviation of added noise, `contrast` the largest relative change of contrast and
+    brightness, `rotate` the largest angle in degrees.
+    """
+
+    shift: int = Field(default=0, ge=0)
+    flip: bool = False
+    crop_scale: tuple[float, float] | None = None
+    rotate: float = Field(default=0.0, ge=0)
+    contrast: float = Field(default=0.0, ge=0, lt=1)
+    noise: float = Field(default=0.0, ge=0)
+    erase: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Augmentation:
+        if self.crop_scale and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale needs 0 < low <= high <= 1, got {list(self.crop_scale)}")
+        return self
+
+
+class Recipe(Frozen):
+    """How a student is trained. AdamW, linear warm-up, cosine to `min_lr`; last epoch reported.
+
+    `lr` is the peak rate for `batch_size` (not scaled); `clip_grad` a norm; `image_size` the side in pixels to
+    which images are brought (None: the data set's own). Biases, norms, tokens and tables are not decayed.
+    """
+
+    name: str = ""
+    title: str = ""
+    source: str = ""
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    min_lr: float = Field(default=1e-6, ge=0)
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_grad: float | None = Field(default=None, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    image_size: int | None = Field(default=None, gt=0)
+    augmentation: Augmentation = Augmentation()
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def identity(self) -> dict[str, object]:
+        """What of the recipe stands in a run's id: all but its names."""
+        return {k: v for k, v in self.declared().items() if k not in {"name", "title", "source"}}
+
+    def stream(self) -> dict[str, object]:
+        """What decides which pixels come in which batch: runs that agree in it can share a pack."""
+        return {
+            k: self.plain()[k] for k in ("epochs", "batch_size", "image_size", "augmentation")
+        }

@@ -1,0 +1,101 @@
+"""A run: what is trained once. Its id is a hash of all that is declared and can change a number."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from pydantic import Field
+
+from vitkd_bench.spec.architecture import Architecture
+from vitkd_bench.spec.base import Frozen
+from vitkd_bench.spec.canonical import content_hash
+from vitkd_bench.spec.dataset import ResolvedDataset
+from vitkd_bench.spec.recipe import Recipe
+from vitkd_bench.spec.versions import VERSIONS
+
+PREPARED = "run:"
+
+
+class TeacherUse(Frozen):
+    """A teacher as a run reads it.
+
+    `pin` is `run:<id>` of the preparation that makes it or `sha256:<digest>` of a file. `key` is the pin without
+    versions: the same for a file, the preparation's cell key for a micro teacher. `image_size` in pixels.
+    """
+
+    name: str
+    pin: str
+    key: str
+    image_size: int = Field(gt=0)
+    version: int
+
+    @property
+    def preparation(self) -> str | None:
+        """Id of the run that makes this teacher, if one does."""
+        return self.pin.removeprefix(PREPARED) if self.pin.startswith(PREPARED) else None
+
+
+class MethodUse(Frozen):
+    """A method with those of its settings that differ from the default."""
+
+    name: str
+    version: int
+    settings: dict[str, Any] = {}
+
+
+class Run(Frozen):
+    """A resolved cell and a seed: the unit of work and of record. `teacher` is None if the method reads none."""
+
+    student: Architecture
+    method: MethodUse
+    teacher: TeacherUse | None = None
+    dataset: ResolvedDataset
+    recipe: Recipe
+    seed: int = Field(ge=0)
+
+    def _declared(self) -> dict[str, Any]:
+        return {
+            "student": self.student.declared(),
+            "method": {"name": self.method.name, "settings": self.method.settings},
+            "dataset": self.dataset.identity(),
+            "recipe": self.recipe.identity(),
+        }
+
+    @cached_property
+    def versions(self) -> dict[str, int]:
+        """The small version numbers that this run's numbers depend on."""
+        own = {"method": self.method.version, "dataset": self.dataset.version}
+        return {**VERSIONS, **own, **({"contract": self.teacher.version} if self.teacher else {})}
+
+    @cached_property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits; equal declarations give equal ids on every machine."""
+        teacher = self.teacher and {"pin": self.teacher.pin, "image_size": self.teacher.image_size}
+        return content_hash({**self._declared(), "teacher": teacher, "seed": self.seed, "versions": self.versions})
+
+    @cached_property
+    def cell_key(self) -> str:
+        """The id without versions and seed: same key, other id means that a record is stale."""
+        teacher = self.teacher and {"key": self.teacher.key, "image_size": self.teacher.image_size}
+        return content_hash({**self._declared(), "teacher": teacher})
+
+    @cached_property
+    def protocol(self) -> str:
+        """Hash of what makes numbers comparable: recipe, data set and its split rule, metrics; no seeds."""
+        versions = {name: VERSIONS[name] for name in ("engine", "pixels", "metrics")}
+        return content_hash(
+            {"recipe": self.recipe.identity(), "dataset": self.dataset.identity(), "versions": versions}
+        )
+
+    @cached_property
+    def stream_key(self) -> str:
+        """Runs with equal keys see the same pixels in the same batches, and can share a pack."""
+        return content_hash(
+            {
+                "dataset": [self.dataset.identity(), self.dataset.version],
+                "recipe": self.recipe.stream(),
+                "image_size": self.student.image_size,
+                "seed": self.seed,
+            }
+        )

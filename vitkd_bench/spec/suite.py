@@ -1,0 +1,121 @@
+"""A suite as written: lists of teachers, students, methods and data sets under a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vitkd_bench.spec.base import Frozen
+from vitkd_bench.spec.student import StudentEntry
+
+
+def _entry(value: Any, own: tuple[str, ...] | None = None, rest: str = "settings", name: str = "name") -> Any:
+    """Turn a bare name into an entry, and gather all keys that are not the entry's own under `rest`."""
+    if isinstance(value, str):
+        return {name: value}
+    if own is None or not isinstance(value, dict) or rest in value:
+        return value
+    kept = {k: v for k, v in value.items() if k in own}
+    return {**kept, rest: {k: v for k, v in value.items() if k not in own}}
+
+
+def _entries(data: dict[str, Any]) -> dict[str, Any]:
+    """Write every entry of a suite in its long form."""
+    long = dict(data)
+    for field, own in (("datasets", ("name", "as")), ("methods", ("name", "as")), ("teachers", None), ("students", None)):
+        if isinstance(data.get(field), list):
+            long[field] = [_entry(value, own) for value in data[field]]
+    if "recipe" in data:
+        long["recipe"] = _entry(data["recipe"], ("base",), "changes", "base")
+    return long
+
+
+class DatasetEntry(Frozen):
+    """A data set with settings of its own."""
+
+    name: str
+    as_: str | None = Field(default=None, alias="as")
+    settings: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """The name by which tables call it."""
+        return self.as_ or self.name
+
+
+class MethodEntry(Frozen):
+    """A method with settings of its own; a setting `{sweep: [...]}` makes one variant a value."""
+
+    name: str
+    as_: str | None = Field(default=None, alias="as")
+    settings: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """The name by which tables call it."""
+        return self.as_ or self.name
+
+
+class TeacherEntry(Frozen):
+    """A teacher; `weights` is a file of one's own, `image_size` the side in pixels at which it is used."""
+
+    name: str
+    as_: str | None = Field(default=None, alias="as")
+    weights: str | None = None
+    image_size: int | None = Field(default=None, gt=0)
+
+    @property
+    def label(self) -> str:
+        """The name by which tables call it."""
+        return self.as_ or self.name
+
+
+class RecipeEntry(Frozen):
+    """A recipe by name, or a base with fields changed."""
+
+    base: str
+    changes: dict[str, Any] = {}
+
+class Exclusion(Frozen):
+    """Cells left out on purpose: patterns (`*` matches all) and the sentence that the report prints."""
+
+    teacher: str = "*"
+    student: str = "*"
+    method: str = "*"
+    dataset: str = "*"
+    because: str
+
+
+class Suite(Frozen):
+    """One YAML file. `suite` names it and its output folder."""
+
+    suite: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    version: Literal[1]
+    datasets: tuple[DatasetEntry, ...] = Field(min_length=1)
+    extensions: tuple[str, ...] = ()
+    recipe: RecipeEntry
+    teachers: tuple[TeacherEntry, ...] = Field(min_length=1)
+    students: tuple[StudentEntry, ...] = Field(min_length=1)
+    methods: tuple[MethodEntry, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    evaluate: tuple[str, ...] | None = None
+    keep: Literal["none", "student"] = "none"
+    exclude: tuple[Exclusion, ...] = ()
+
+    @classmethod
+    def parse(cls, data: Any, where: str = "", lines: Mapping[tuple[Any, ...], int] | None = None) -> Self:
+        """Check a suite as a file gives it, short forms included; see `Frozen.parse`."""
+        return super().parse(_entries(data) if isinstance(data, dict) else data, where, lines)
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> Suite:
+        for field in ("datasets", "teachers", "students", "methods"):
+            labels = [entry.label for entry in getattr(self, field)]
+            twice = sorted({label for label in labels if labels.count(label) > 1})
+            if twice:
+                raise ValueError(f"{field}: {twice[0]!r} stands twice; tell the two apart with as: ...")
+        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds: each one once and none negative, got {list(self.seeds)}")
+        return self
