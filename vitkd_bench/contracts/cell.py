@@ -21,7 +21,7 @@ class CellFacts:
 
     @property
     def teacher_classes(self) -> tuple[int, ...] | None:
-        """Index, among the teacher's logits, of each class of the data set; None if its head does not know them."""
+        """Index of each class among the teacher's logits; None if its head does not know them."""
         head = self.teacher.head if self.teacher else None
         return None if head is None else class_indices(head, self.dataset)
 

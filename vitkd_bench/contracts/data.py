@@ -32,7 +32,9 @@ class Examples:
 class Reader(Protocol):
     """Opens files already on disk; fetching is a step of its own."""
 
-    def classes(self, facts: Dataset, settings: DatasetSettings, roots: tuple[Path, ...]) -> tuple[ClassInfo, ...]:
+    def classes(
+        self, facts: Dataset, settings: DatasetSettings, roots: tuple[Path, ...]
+    ) -> tuple[ClassInfo, ...]:
         """List the classes in their order, after any subset, without decoding images.
 
         Raises:

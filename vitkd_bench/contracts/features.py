@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 class Batch:
     """One step's images.
 
-    `pixels` is (B, C, H, W) in [0, 1], not normalised: each network does that for itself. `views` holds further
-    independently augmented views of the same images where the method asked for them (`Method.views` in all).
-    `labels` (B,) are class indices, `ids` (B,) positions in the training split. `epoch` counts from 0,
-    `progress` runs from 0 to 1 over the training, `train_size` is the number of training images,
-    `label_smoothing` belongs to the recipe.
+    `pixels` is (B, C, H, W) in [0, 1], not normalised: each network does that for itself. `views` holds
+    further independently augmented views of the same images where the method asked for them
+    (`Method.views` in all). `labels` (B,) are class indices, `ids` (B,) positions in the training split.
+    `epoch` counts from 0, `progress` runs from 0 to 1 over the training, `train_size` is the number of
+    training images, `label_smoothing` belongs to the recipe.
     """
 
     pixels: Tensor
@@ -38,7 +38,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a forward gave: `logits` (B, K) if the network has a head, `pooled` (B, D) before it, and the taps."""
+    """What a forward gave: `logits` (B, K) if there is a head, `pooled` (B, D) before it, and the taps."""
 
     logits: Tensor | None = None
     pooled: Tensor | None = None

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 class Method:
-    """A rule of training. A method with parameters of its own also inherits `torch.nn.Module` (after `Method`).
+    """A rule of training.
 
-    The engine makes it once a run, inside the random stream `method`; it calls `fit` once before the optimiser
-    is made, `step` for every batch and `after_step` after the optimiser has moved. Parameters of a method that is
-    a module are trained beside the student's and kept apart from them.
+    A method with parameters of its own also inherits `torch.nn.Module` (after `Method`); they are trained
+    beside the student's and kept apart from them. The engine makes a method once a run, inside the random
+    stream `method`; it calls `fit` once before the optimiser is made, `step` for every batch and `after_step`
+    after the optimiser has moved.
     """
 
     Config: ClassVar[type[Settings]] = Settings
@@ -33,7 +34,7 @@ class Method:
         self.cell = cell
 
     @classmethod
-    def refuses(cls, config: Any, cell: CellFacts) -> str | None:  # noqa: ARG003  (part of the contract)
+    def refuses(cls, config: Any, cell: CellFacts) -> str | None:
         """Say in one sentence why this cell cannot work, or nothing."""
         return None
 
@@ -46,7 +47,7 @@ class Method:
         return frozenset()
 
     def injects(self) -> tuple[int, ...]:
-        """Blocks of the student that use the teacher's attention in place of their own, at training and at test."""
+        """Blocks of the student that use the teacher's attention, at training and at test."""
         return ()
 
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:

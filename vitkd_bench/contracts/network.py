@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Network(Protocol):
     """A teacher or a student.
 
-    It normalises pixels its own way. `taps` names what is read (`contracts.taps`); work that neither the taps nor
-    the logits need is not done. `inject` maps a block to the attention call whose q, k, bias and scale it uses.
-    `clear` forgets what was read and injected: call it when the step's backward pass is over.
+    It normalises pixels its own way. `taps` names what is read (`contracts.taps`); work that neither the
+    taps nor the logits need is not done. `inject` maps a block to the attention call whose q, k, bias and
+    scale it uses. `clear` forgets what was read and injected: call it when the step's backward pass is over.
     """
 
     architecture: Architecture

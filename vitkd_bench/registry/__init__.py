@@ -11,4 +11,13 @@ from vitkd_bench.registry.shelf import (
     load_extension,
 )
 
-__all__ = ["DATASETS", "METHODS", "RECIPES", "TEACHERS", "DatasetEntry", "MethodEntry", "Shelf", "load_extension"]
+__all__ = [
+    "DATASETS",
+    "METHODS",
+    "RECIPES",
+    "TEACHERS",
+    "DatasetEntry",
+    "MethodEntry",
+    "Shelf",
+    "load_extension",
+]

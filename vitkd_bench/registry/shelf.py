@@ -74,7 +74,9 @@ class Shelf(Generic[Entry]):
             BadInputError: the name is taken by an entry from elsewhere.
         """
         if name in self._entries and self._origin[name] != origin:
-            raise BadInputError(f"{self.kind} {name!r} is defined twice: in {self._origin[name]} and in {origin}")
+            raise BadInputError(
+                f"{self.kind} {name!r} is defined twice: in {self._origin[name]} and in {origin}"
+            )
         self._entries[name] = entry
         self._origin[name] = origin
 
@@ -156,7 +158,11 @@ class MethodShelf(Shelf[MethodEntry]):
         """Put the decorated class on the shelf; `facts` are the fields of `MethodEntry`."""
 
         def keep(method: AnyMethod) -> AnyMethod:
-            self.add(name, MethodEntry(name=name, method=method, **facts), sys.modules[method.__module__].__file__ or "")
+            self.add(
+                name,
+                MethodEntry(name=name, method=method, **facts),
+                sys.modules[method.__module__].__file__ or "",
+            )
             return method
 
         return keep

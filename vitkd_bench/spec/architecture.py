@@ -55,7 +55,7 @@ class Components(Frozen):
     norm_eps: float = Field(default=1e-6, gt=0)
 
     def present(self) -> tuple[str, ...]:
-        """Names of the components in which this model differs from a plain ViT, in the order of the fields."""
+        """Names of the components in which this model differs from a plain ViT, in order."""
         plain = Components()
         return tuple(name for name in type(self).model_fields if getattr(self, name) != getattr(plain, name))
 

@@ -15,7 +15,12 @@ class Frozen(BaseModel):
     """A description that cannot change, knows all of its fields, and holds finite numbers only."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
+        protected_namespaces=(),
     )
 
     @classmethod

@@ -10,7 +10,7 @@ from vitkd_bench.spec.teacher import PixelStats
 
 
 class Subset(Frozen):
-    """A part of a data set: the first `classes` classes (or those named), `per_class` training images of each.
+    """A part of a data set: the first `classes` (or those named), `per_class` training images of each.
 
     Images are drawn by `seed`, once, for all runs: a subset is a data set, not a source of noise.
     """
@@ -69,7 +69,8 @@ class Dataset(Frozen):
 class ResolvedDataset(Frozen):
     """A data set as one suite uses it: facts that can change a number, settings, and the classes in order.
 
-    `settings` are plain JSON; file names stand in them as the suite wrote them, never as found on one machine.
+    `settings` are plain JSON; file names stand in them as the suite wrote them, never as found on one
+    machine.
     """
 
     name: str

@@ -76,7 +76,7 @@ class Source(Frozen):
 
 
 class Plan(Frozen):
-    """The whole of `OUT/plan.json`. Runs are keyed by their id; teachers, methods by the suite's names for them."""
+    """The whole of `OUT/plan.json`; runs by their id, teachers and methods by the suite's names."""
 
     schema_: int = Field(default=PLAN_SCHEMA, alias="schema")
     suite: str
@@ -85,6 +85,7 @@ class Plan(Frozen):
     refusals: tuple[Refusal, ...] = ()
     runs: dict[str, Run]
     preparations: dict[str, Run] = {}
+    prepares: dict[str, str] = {}
     packs: tuple[Pack, ...]
     teachers: dict[str, TeacherFacts]
     methods: dict[str, MethodFacts]
@@ -96,3 +97,27 @@ class Plan(Frozen):
     def all_runs(self) -> dict[str, Run]:
         """Preparations first, then runs."""
         return {**self.preparations, **self.runs}
+
+    @classmethod
+    def of_preparations(cls, name: str, runs: dict[str, Run], prepares: dict[str, str]) -> Plan:
+        """Give the plan that makes one micro teacher and what it needs, without any cell."""
+        packs = tuple(
+            Pack(id=id_, runs=(id_,), needs=_preparations_of(run), preparation=True)
+            for id_, run in runs.items()
+        )
+        return cls(
+            suite=name.replace("/", "_"),
+            resolved={},
+            cells=(),
+            runs={},
+            preparations=runs,
+            prepares=prepares,
+            packs=packs,
+            teachers={},
+            methods={},
+        )
+
+
+def _preparations_of(run: Run) -> tuple[str, ...]:
+    made = run.teacher.preparation if run.teacher else None
+    return (made,) if made else ()

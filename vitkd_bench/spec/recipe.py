@@ -13,9 +13,9 @@ class Augmentation(Frozen):
     """What happens to a training image; a sample's draw depends on (seed, epoch, sample) alone.
 
     `shift` moves the image by up to so many native pixels, `flip` mirrors it with probability one half,
-    `crop_scale` cuts a box of that share of the area (and resizes it), `erase` is the probability of a blanked
-    box, `noise` the standard deviation of added noise, `contrast` the largest relative change of contrast and
-    brightness, `rotate` the largest angle in degrees.
+    `crop_scale` cuts a box of that share of the area (and resizes it), `erase` is the probability of a
+    blanked box, `noise` the standard deviation of added noise, `contrast` the largest relative change of
+    contrast and brightness, `rotate` the largest angle in degrees.
     """
 
     shift: int = Field(default=0, ge=0)
@@ -36,8 +36,9 @@ class Augmentation(Frozen):
 class Recipe(Frozen):
     """How a student is trained. AdamW, linear warm-up, cosine to `min_lr`; last epoch reported.
 
-    `lr` is the peak rate for `batch_size` (not scaled); `clip_grad` a norm; `image_size` the side in pixels to
-    which images are brought (None: the data set's own). Biases, norms, tokens and tables are not decayed.
+    `lr` is the peak rate for `batch_size` (not scaled); `clip_grad` a norm; `image_size` the side in
+    pixels to which images are brought (None: the data set's own). Biases, norms, tokens and tables are not
+    decayed.
     """
 
     name: str = ""
@@ -60,9 +61,3 @@ class Recipe(Frozen):
     def identity(self) -> dict[str, object]:
         """What of the recipe stands in a run's id: all but its names."""
         return {k: v for k, v in self.declared().items() if k not in {"name", "title", "source"}}
-
-    def stream(self) -> dict[str, object]:
-        """What decides which pixels come in which batch: runs that agree in it can share a pack."""
-        return {
-            k: self.plain()[k] for k in ("epochs", "batch_size", "image_size", "augmentation")
-        }

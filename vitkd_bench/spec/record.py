@@ -36,8 +36,9 @@ class Record(Frozen):
     """One run's record, `OUT/records/<run id>.json`.
 
     `metrics` and `metrics_val_selected` are by split (`val`, `test`, `digits/rotate` ...) and then by name:
-    `n` a count, `top1`, `top5`, `mean_per_class`, `ece`, `agreement` fractions in [0, 1], `nll` and `kl` in nats.
-    `curve` holds one entry an epoch. `baseline` is the run id of `none` with the same student, data, recipe, seed.
+    `n` a count, `top1`, `top5`, `mean_per_class`, `ece`, `agreement` fractions in [0, 1], `nll` and `kl`
+    in nats. `curve` holds one entry an epoch. `baseline` is the run id of `none` with the same student, data,
+    recipe, seed.
     """
 
     schema_: int = Field(default=RECORD_SCHEMA, alias="schema")

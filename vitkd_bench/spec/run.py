@@ -20,8 +20,9 @@ PREPARED = "run:"
 class TeacherUse(Frozen):
     """A teacher as a run reads it.
 
-    `pin` is `run:<id>` of the preparation that makes it or `sha256:<digest>` of a file. `key` is the pin without
-    versions: the same for a file, the preparation's cell key for a micro teacher. `image_size` in pixels.
+    `pin` is `run:<id>` of the preparation that makes it or `sha256:<digest>` of a file. `key` is the pin
+    without versions: the same for a file, the preparation's cell key for a micro teacher. `image_size` in
+    pixels.
     """
 
     name: str
@@ -45,7 +46,7 @@ class MethodUse(Frozen):
 
 
 class Run(Frozen):
-    """A resolved cell and a seed: the unit of work and of record. `teacher` is None if the method reads none."""
+    """A resolved cell and a seed: the unit of work and of record. `teacher` is None if none is read."""
 
     student: Architecture
     method: MethodUse
@@ -53,6 +54,17 @@ class Run(Frozen):
     dataset: ResolvedDataset
     recipe: Recipe
     seed: int = Field(ge=0)
+
+    def with_method(self, method: MethodUse, teacher: TeacherUse | None = None) -> Run:
+        """Give the run of the same student, data, recipe and seed under another method."""
+        return Run(
+            student=self.student,
+            method=method,
+            teacher=teacher,
+            dataset=self.dataset,
+            recipe=self.recipe,
+            seed=self.seed,
+        )
 
     def _declared(self) -> dict[str, Any]:
         return {
@@ -72,7 +84,9 @@ class Run(Frozen):
     def id(self) -> str:
         """Sixteen hexadecimal digits; equal declarations give equal ids on every machine."""
         teacher = self.teacher and {"pin": self.teacher.pin, "image_size": self.teacher.image_size}
-        return content_hash({**self._declared(), "teacher": teacher, "seed": self.seed, "versions": self.versions})
+        return content_hash(
+            {**self._declared(), "teacher": teacher, "seed": self.seed, "versions": self.versions}
+        )
 
     @cached_property
     def cell_key(self) -> str:
@@ -94,7 +108,7 @@ class Run(Frozen):
         return content_hash(
             {
                 "dataset": [self.dataset.identity(), self.dataset.version],
-                "recipe": self.recipe.stream(),
+                "recipe": self.recipe.identity(),
                 "image_size": self.student.image_size,
                 "seed": self.seed,
             }

@@ -48,8 +48,10 @@ class StudentEntry(Frozen):
             raise ValueError("a student of chosen components needs a name of its own: as: ...")
         for component in self.components or ():
             if component not in Components.model_fields:
-                raise ValueError(f"unknown component {component!r}{nearest(component, Components.model_fields)}")
-        kind, _, size = (self.name or "standard").partition("@")
+                raise ValueError(
+                    f"unknown component {component!r}{nearest(component, Components.model_fields)}"
+                )
+        kind, _, size = ("standard" if self.name is None else self.name).partition("@")
         if kind not in KINDS:
             raise ValueError(f"unknown student {kind!r}{nearest(kind, KINDS)}")
         for asked in filter(None, (size, self.size)):
@@ -64,7 +66,7 @@ class StudentEntry(Frozen):
 
 
 def resolve_student(entry: StudentEntry, teacher: Architecture) -> Architecture:
-    """Build the architecture of a student of `teacher`: its token interface, the chosen components, every size.
+    """Build the architecture of a student of `teacher`: its token interface, the chosen components.
 
     A native student is the teacher's architecture; a standard one has plain components. Weights play no part.
     """

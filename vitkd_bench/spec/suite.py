@@ -24,7 +24,12 @@ def _entry(value: Any, own: tuple[str, ...] | None = None, rest: str = "settings
 def _entries(data: dict[str, Any]) -> dict[str, Any]:
     """Write every entry of a suite in its long form."""
     long = dict(data)
-    for field, own in (("datasets", ("name", "as")), ("methods", ("name", "as")), ("teachers", None), ("students", None)):
+    for field, own in (
+        ("datasets", ("name", "as")),
+        ("methods", ("name", "as")),
+        ("teachers", None),
+        ("students", None),
+    ):
         if isinstance(data.get(field), list):
             long[field] = [_entry(value, own) for value in data[field]]
     if "recipe" in data:
@@ -77,6 +82,7 @@ class RecipeEntry(Frozen):
 
     base: str
     changes: dict[str, Any] = {}
+
 
 class Exclusion(Frozen):
     """Cells left out on purpose: patterns (`*` matches all) and the sentence that the report prints."""

@@ -32,9 +32,9 @@ class Head(Frozen):
 class Teacher(Frozen):
     """One teacher: facts of its network, its training and its sources.
 
-    `backend` says who builds it: `native` is this package's own ViT (micro teachers), `timm` a timm model named
-    by `timm_name`. `training` names the method of kind `pretraining` and the recipe and data set that make a
-    micro teacher; a teacher of another group has weights from outside.
+    `backend` says who builds it: `native` is this package's own ViT (micro teachers), `timm` a timm model
+    named by `timm_name`. `training` names the method of kind `pretraining` and the recipe and data set
+    that make a micro teacher; a teacher of another group has weights from outside.
     """
 
     name: str

@@ -28,16 +28,23 @@ for _tag, _pattern, _first in (
     ("bool", r"true|false|True|False", "tfTF"),
     ("null", r"null|~|", ["n", "~", ""]),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)",
+        "-+.0123456789",
+    ),
 ):
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+    _CoreLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
+    )
 
 
 def read_yaml(path: Path) -> Document:
     """Read one YAML file.
 
     Raises:
-        BadInputError: the file is missing, is not YAML, has a key twice, or uses an unknown tag; with its line.
+        BadInputError: the file is missing, is not YAML, has a key twice, or uses an unknown tag; with its
+        line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -64,7 +71,9 @@ def parse_yaml(text: str, path: Path) -> Document:
     return Document(data, lines, path)
 
 
-def _plain(loader: _CoreLoader, node: yaml.Node, at: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> Any:
+def _plain(
+    loader: _CoreLoader, node: yaml.Node, at: tuple[Any, ...], lines: dict[tuple[Any, ...], int]
+) -> Any:
     lines.setdefault(at, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
         return [_plain(loader, child, (*at, i), lines) for i, child in enumerate(node.value)]
@@ -74,7 +83,9 @@ def _plain(loader: _CoreLoader, node: yaml.Node, at: tuple[Any, ...], lines: dic
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node)
         if not isinstance(key, str):
-            raise yaml.MarkedYAMLError(problem=f"a key must be text, got {key!r}", problem_mark=key_node.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"a key must be text, got {key!r}", problem_mark=key_node.start_mark
+            )
         if key in mapping:
             raise yaml.MarkedYAMLError(problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark)
         lines[(*at, key)] = key_node.start_mark.line + 1
