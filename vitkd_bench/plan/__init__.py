@@ -1,0 +1,24 @@
+"""From a suite to cells, refusals, runs, preparations and packs. Pure: nothing is started or written."""
+
+from vitkd_bench.plan.inventory import Inventory
+from vitkd_bench.plan.packs import make_packs
+from vitkd_bench.plan.suite_file import SuiteFile, find_suite, read_suite, shipped_suites
+from vitkd_bench.plan.suite_plan import BASELINE, plan_suite, resolve_recipe
+from vitkd_bench.plan.teachers import Preparations, planned_teachers
+from vitkd_bench.plan.variants import Variant, variants
+
+__all__ = [
+    "BASELINE",
+    "Inventory",
+    "Preparations",
+    "SuiteFile",
+    "Variant",
+    "find_suite",
+    "make_packs",
+    "plan_suite",
+    "planned_teachers",
+    "read_suite",
+    "resolve_recipe",
+    "shipped_suites",
+    "variants",
+]

@@ -1,0 +1,37 @@
+"""Packs: runs that share data stream and teacher forward, trained in lock-step by one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from vitkd_bench.registry import METHODS
+from vitkd_bench.spec import Pack, Run, content_hash
+
+MOST_RUNS = 8
+"""Runs in one pack at most: larger packs save teacher forwards and lose balance between workers."""
+
+
+def make_packs(preparations: Mapping[str, Run], runs: Mapping[str, Run]) -> tuple[Pack, ...]:
+    """Group runs; preparations come first, one to a pack, each after those that it needs."""
+    first = [_pack([run], preparation=True) for run in preparations.values()]
+    groups: dict[tuple[str, str, int], list[Run]] = {}
+    for run in runs.values():
+        pin = run.teacher.pin if run.teacher else ""
+        groups.setdefault((run.stream_key, pin, METHODS.get(run.method.name).method.views), []).append(run)
+    return (*first, *(_pack(part) for group in groups.values() for part in _parts(group)))
+
+
+def _parts(group: list[Run]) -> Iterable[list[Run]]:
+    count = -(-len(group) // MOST_RUNS)
+    return (group[i::count] for i in range(count))
+
+
+def _pack(runs: list[Run], *, preparation: bool = False) -> Pack:
+    ids = tuple(run.id for run in runs)
+    needs = {run.teacher.preparation for run in runs if run.teacher} - {None}
+    return Pack(
+        id=content_hash(list(ids)),
+        runs=ids,
+        needs=tuple(sorted(filter(None, needs))),
+        preparation=preparation,
+    )

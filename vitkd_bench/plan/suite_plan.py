@@ -1,0 +1,248 @@
+"""From a suite and an inventory to a plan: cells, refusals, runs, preparations, packs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from vitkd_bench.contracts import CellFacts
+from vitkd_bench.plan.inventory import Inventory
+from vitkd_bench.plan.packs import make_packs
+from vitkd_bench.plan.suite_file import SuiteFile
+from vitkd_bench.plan.teachers import PlannedTeacher, Preparations, planned_teachers
+from vitkd_bench.plan.variants import Variant, variants
+from vitkd_bench.registry import METHODS, RECIPES
+from vitkd_bench.spec import (
+    Architecture,
+    BadInputError,
+    Cell,
+    MethodUse,
+    Plan,
+    Recipe,
+    Refusal,
+    ResolvedDataset,
+    Run,
+    StudentEntry,
+    nearest,
+    resolve_student,
+)
+
+BASELINE = "none"
+
+
+def resolve_recipe(suite_file: SuiteFile) -> Recipe:
+    """Give the suite's recipe, with its changes.
+
+    Raises:
+        BadInputError: an unknown recipe or field, or a bad value.
+    """
+    asked = suite_file.suite.recipe
+    where = f"{suite_file.path}: recipe"
+    base = RECIPES.get(asked.base, where)
+    if not asked.changes:
+        return base
+    return Recipe.parse({**base.plain(), **asked.changes}, where)
+
+
+def plan_suite(suite_file: SuiteFile, inventory: Inventory, only: Sequence[str] = ()) -> Plan:
+    """Resolve a whole suite; nothing is started and nothing is written.
+
+    Args:
+        suite_file: the suite.
+        inventory: what is at hand.
+        only: patterns `teacher:student:method:dataset`; cells that match none are left out, baselines of
+        cells
+            that match are kept.
+
+    Raises:
+        BadInputError: an unknown name or a bad value, by file and field.
+    """
+    return _Planner(suite_file, inventory, tuple(only)).plan()
+
+
+@dataclass(slots=True)
+class _Planner:
+    suite_file: SuiteFile
+    inventory: Inventory
+    only: tuple[str, ...]
+    cells: list[Cell] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    runs: dict[str, Run] = field(default_factory=dict)
+
+    def plan(self) -> Plan:
+        suite = self.suite_file.suite
+        recipe = resolve_recipe(self.suite_file)
+        preparations = Preparations(self.inventory)
+        teachers = planned_teachers(self.suite_file, recipe, self.inventory, preparations)
+        methods = variants(self.suite_file)
+        _check_only(self.only)
+        for dataset, teacher, student, method in itertools.product(
+            [entry.label for entry in suite.datasets], teachers, suite.students, methods
+        ):
+            self._cell(dataset, teacher, student, method, recipe)
+        self._check_exclusions(teachers, methods)
+        needed = _needed(self.runs, preparations.runs)
+        return Plan(
+            suite=suite.suite,
+            resolved={"suite": suite.plain(), "recipe": recipe.plain()},
+            cells=tuple(self.cells),
+            refusals=tuple(self.refusals),
+            runs=self.runs,
+            preparations=needed,
+            prepares={id_: preparations.prepares[id_] for id_ in needed},
+            packs=make_packs(needed, self.runs),
+            teachers={teacher.label: teacher.facts() for teacher in teachers},
+            methods={method.label: method.facts() for method in methods},
+            sources={
+                teacher.use.pin: source
+                for teacher in teachers
+                if teacher.use
+                and not isinstance(source := self.inventory.weights.get(teacher.label), str | None)
+            },
+            evaluate=self._evaluate(),
+            extensions=tuple(str(self.suite_file.folder / name) for name in suite.extensions),
+            keep=suite.keep,
+        )
+
+    def _cell(
+        self, dataset: str, teacher: PlannedTeacher, student: StudentEntry, method: Variant, recipe: Recipe
+    ) -> None:
+        names = {
+            "teacher": teacher.label,
+            "student": student.label,
+            "method": method.label,
+            "dataset": dataset,
+        }
+        if not self._wanted(names, baseline=method.entry.name == BASELINE):
+            return
+        refusal = self._refusal(names, teacher, student, method)
+        if refusal:
+            self.refusals.append(refusal)
+            return
+        data = self._dataset(dataset)
+        architecture = resolve_student(student, teacher.architecture)
+        runs, baselines = {}, {}
+        for seed in self.suite_file.suite.seeds:
+            use = teacher.use if method.entry.reads_teacher else None
+            run = Run(
+                student=architecture, method=method.use(), teacher=use, dataset=data, recipe=recipe, seed=seed
+            )
+            runs[str(seed)] = run.id
+            baselines[str(seed)] = _baseline(run).id
+            self.runs.setdefault(run.id, run)
+        self.cells.append(Cell(**names, runs=runs, baselines=baselines))
+
+    def _dataset(self, label: str) -> ResolvedDataset:
+        found = self.inventory.datasets[label]
+        if isinstance(found, str):
+            raise TypeError(f"{label} is not at hand: {found}")  # its cells were refused before
+        return found
+
+    def _refusal(
+        self, names: dict[str, str], teacher: PlannedTeacher, student: StudentEntry, method: Variant
+    ) -> Refusal | None:
+        for excluded in self.suite_file.suite.exclude:
+            if all(fnmatchcase(names[part], getattr(excluded, part)) for part in names):
+                return Refusal(**names, kind="excluded", reason=excluded.because)
+        dataset = self.inventory.datasets[names["dataset"]]
+        if isinstance(dataset, str):
+            return Refusal(**names, kind="not_fetched", reason=dataset)
+        if teacher.use is None:
+            return Refusal(**names, kind="not_fetched", reason=teacher.missing or "not fetched")
+        architecture = resolve_student(student, teacher.architecture)
+        reason = _impossible(teacher, architecture, dataset) or method.entry.method.refuses(
+            method.config, _facts(teacher, architecture, dataset)
+        )
+        return Refusal(**names, kind="impossible", reason=reason) if reason else None
+
+    def _wanted(self, names: dict[str, str], *, baseline: bool) -> bool:
+        if not self.only:
+            return True
+        parts = [names["teacher"], names["student"], names["method"], names["dataset"]]
+        for pattern in self.only:
+            globs = pattern.split(":")
+            hits = [fnmatchcase(part, glob) for part, glob in zip(parts, globs, strict=False)]
+            if all(hits) or (baseline and all(hits[:2] + hits[3:])):
+                return True
+        return False
+
+    def _evaluate(self) -> dict[str, tuple[str, ...]]:
+        """Name the splits to evaluate for each data set by its own name; val is always among them."""
+        asked = self.suite_file.suite.evaluate
+        found: dict[str, tuple[str, ...]] = {}
+        known = {"test"}
+        for dataset in self.inventory.datasets.values():
+            if isinstance(dataset, ResolvedDataset):
+                shifts = tuple(f"{dataset.name}/{shift}" for shift in dataset.shifts)
+                known |= set(shifts)
+                splits = tuple(s for s in ("test", *shifts) if asked is None or s in asked)
+                found[dataset.name] = ("val", *splits)
+        for split in asked or ():
+            if split not in known:
+                raise BadInputError(
+                    f"{self.suite_file.path}: evaluate: unknown split {split!r}{nearest(split, known)}"
+                )
+        return found
+
+    def _check_exclusions(self, teachers: list[PlannedTeacher], methods: list[Variant]) -> None:
+        """Refuse an exclusion that can match nothing: it is a slip, and would go unnoticed."""
+        suite = self.suite_file.suite
+        known = {
+            "teacher": [teacher.label for teacher in teachers],
+            "student": [student.label for student in suite.students],
+            "method": [method.label for method in methods],
+            "dataset": [dataset.label for dataset in suite.datasets],
+        }
+        for i, excluded in enumerate(suite.exclude):
+            for part, labels in known.items():
+                glob = getattr(excluded, part)
+                if not any(fnmatchcase(label, glob) for label in labels):
+                    where = f"{self.suite_file.path}: exclude.{i}.{part}"
+                    raise BadInputError(
+                        f"{where}: {glob!r} matches nothing in this suite{nearest(glob, labels)}"
+                    )
+
+
+def _baseline(run: Run) -> Run:
+    """Give the run of `none` that a run's delta is taken to."""
+    if run.method.name == BASELINE:
+        return run
+    none = MethodUse(name=BASELINE, version=METHODS.get(BASELINE).version)
+    return run.with_method(none)
+
+
+def _facts(teacher: PlannedTeacher, student: Architecture, dataset: ResolvedDataset) -> CellFacts:
+    return CellFacts(
+        student=student, dataset=dataset, teacher=teacher.teacher, teacher_architecture=teacher.architecture
+    )
+
+
+def _impossible(teacher: PlannedTeacher, student: Architecture, dataset: ResolvedDataset) -> str | None:
+    ours, theirs = dataset.channels, student.channels
+    if ours != theirs:
+        return f"{dataset.name} has images of {ours} channel(s), {teacher.label} reads {theirs}"
+    side = dataset.image_size
+    if side and side < student.image_size and teacher.teacher.group == "micro":
+        return f"{dataset.name} has images of {side} px, {teacher.label} reads {student.image_size} px"
+    return None
+
+
+def _needed(runs: dict[str, Run], preparations: dict[str, Run]) -> dict[str, Run]:
+    """Keep the preparations that some run reads, and those that these read, in the order of making."""
+    wanted = {run.teacher.preparation for run in runs.values() if run.teacher}
+    kept: dict[str, Run] = {}
+    for id_, run in reversed(preparations.items()):
+        if id_ in wanted:
+            kept[id_] = run
+            wanted.add(run.teacher.preparation if run.teacher else None)
+    return dict(reversed(kept.items()))
+
+
+def _check_only(only: tuple[str, ...]) -> None:
+    for pattern in only:
+        if pattern.count(":") > 3:
+            raise BadInputError(
+                f"--only {pattern!r}: write it as teacher:student:method:dataset, with * for all"
+            )

@@ -1,0 +1,141 @@
+"""The teachers of a suite: at which size they are used, and how each is pinned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vitkd_bench.plan.inventory import Inventory
+from vitkd_bench.plan.suite_file import SuiteFile
+from vitkd_bench.registry import METHODS, RECIPES, TEACHERS
+from vitkd_bench.spec import (
+    Architecture,
+    BadInputError,
+    MethodUse,
+    Recipe,
+    Run,
+    Source,
+    Teacher,
+    TeacherFacts,
+    TeacherUse,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTeacher:
+    """A teacher under the suite's name, at the image size in pixels at which it is used.
+
+    `use` is None and `missing` says why where its weights are not on this machine.
+    """
+
+    label: str
+    teacher: Teacher
+    architecture: Architecture
+    use: TeacherUse | None
+    missing: str | None = None
+    own_weights: bool = False
+
+    def facts(self) -> TeacherFacts:
+        """Give what a report says of the teacher."""
+        return TeacherFacts(
+            name=self.teacher.name,
+            family=self.teacher.family,
+            group=self.teacher.group,
+            outcome=self.teacher.outcome,
+            seen=self.teacher.seen,
+            components=self.teacher.native_components,
+            own_weights=self.own_weights,
+        )
+
+
+@dataclass(slots=True)
+class Preparations:
+    """The runs that make micro teachers, by id, each after those that it needs."""
+
+    inventory: Inventory
+    runs: dict[str, Run] = field(default_factory=dict)
+    prepares: dict[str, str] = field(default_factory=dict)
+
+    def use(self, teacher: Teacher) -> TeacherUse | str:
+        """Plan the run that makes `teacher`, or say why it cannot be made."""
+        run = self.run(teacher)
+        if isinstance(run, str):
+            return run
+        self.runs.setdefault(run.id, run)
+        self.prepares[run.id] = teacher.name
+        return TeacherUse(
+            name=teacher.name,
+            pin=f"run:{run.id}",
+            key=run.cell_key,
+            image_size=teacher.architecture.image_size,
+            version=teacher.version,
+        )
+
+    def run(self, teacher: Teacher) -> Run | str:
+        """Resolve the pretraining run of a micro teacher."""
+        training = teacher.training
+        if training is None:
+            return f"{teacher.name} is not trained here and its weights are not at hand"
+        dataset = self.inventory.training.get(
+            training.dataset, f"data set {training.dataset} was not looked for"
+        )
+        if isinstance(dataset, str):
+            return dataset
+        read = self.use(TEACHERS.get(training.teacher)) if training.teacher else None
+        if isinstance(read, str):
+            return read
+        return Run(
+            student=teacher.architecture,
+            method=MethodUse(name=training.method, version=METHODS.get(training.method).version),
+            teacher=read,
+            dataset=dataset,
+            recipe=RECIPES.get(training.recipe),
+            seed=training.seed,
+        )
+
+
+def planned_teachers(
+    suite_file: SuiteFile, recipe: Recipe, inventory: Inventory, preparations: Preparations
+) -> list[PlannedTeacher]:
+    """Resolve the teachers of a suite.
+
+    Raises:
+        BadInputError: an unknown teacher, or an image size that its patches do not divide.
+    """
+    found = []
+    for i, entry in enumerate(suite_file.suite.teachers):
+        where = f"{suite_file.path}: teachers.{i}"
+        teacher = TEACHERS.get(entry.name, where)
+        side = entry.image_size or recipe.image_size or teacher.architecture.image_size
+        try:
+            architecture = teacher.architecture.with_(image_size=side)
+        except ValueError as error:
+            message = str(error).split("Value error, ")[-1].split(" [type=")[0]
+            raise BadInputError(f"{where}.image_size: {message}") from None
+        weights = inventory.weights.get(entry.label)
+        use = _use(teacher, side, weights, preparations)
+        found.append(
+            PlannedTeacher(
+                label=entry.label,
+                teacher=teacher,
+                architecture=architecture,
+                use=None if isinstance(use, str) else use,
+                missing=use if isinstance(use, str) else None,
+                own_weights=entry.weights is not None,
+            )
+        )
+    return found
+
+
+def _use(
+    teacher: Teacher, side: int, weights: Source | str | None, preparations: Preparations
+) -> TeacherUse | str:
+    if isinstance(weights, Source):
+        pin = f"sha256:{weights.sha256}"
+        return TeacherUse(name=teacher.name, pin=pin, key=pin, image_size=side, version=teacher.version)
+    if isinstance(weights, str):
+        return weights
+    if teacher.training is None:
+        return f"{teacher.name} is not fetched: give weights: FILE in the suite"
+    if side != teacher.architecture.image_size:
+        return f"{teacher.name} is made for {teacher.architecture.image_size} px and is not used at {side} px"
+    return preparations.use(teacher)
