@@ -1,0 +1,189 @@
+"""The loop: a pack in, records out, the same to the last bit whatever runs beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engine.conftest import SUITE, PlanOf
+from vitkd_bench.engine import Interrupted, PackOptions, run_pack
+from vitkd_bench.records import Preparations, Store
+from vitkd_bench.spec import Pack, Plan
+
+
+def run_all(plan: Plan, store: Store, preparations: Preparations, options: PackOptions | None = None) -> None:
+    """Run every pack that is no preparation, in this process."""
+    for pack in plan.packs:
+        if not pack.preparation:
+            run_pack(plan, pack, store, preparations, options or PackOptions())
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, plan_of: PlanOf, preparations: Preparations
+) -> tuple[Plan, Store]:
+    """The quick suite, run whole."""
+    plan, store = plan_of(), Store(tmp_path_factory.mktemp("whole"))
+    run_all(plan, store, preparations)
+    return plan, store
+
+
+def test_every_run_leaves_one_sound_record(finished: tuple[Plan, Store]) -> None:
+    """All runs are done, with every split, counts that are counts, and a curve as long as the training."""
+    plan, store = finished
+    records = store.records()
+    assert set(records) == set(plan.runs)
+    for record in records.values():
+        assert record.status == "done"
+        assert set(record.metrics) == set(plan.evaluate["digits"])
+        assert len(record.curve) == 2
+        for metrics in record.metrics.values():
+            assert 0 <= metrics["top1"] <= metrics["top5"] <= 1
+            assert (metrics["top1"] * metrics["n"]) == pytest.approx(round(metrics["top1"] * metrics["n"]))
+    assert store.finished(dict.fromkeys(plan.runs, plan.evaluate["digits"])) == set(plan.runs)
+
+
+def test_agreement_is_there_where_the_teacher_has_a_head(finished: tuple[Plan, Store]) -> None:
+    """A teacher with a head for the classes gives agreement and KL; otherwise the record says why not."""
+    _, store = finished
+    for record in store.records().values():
+        has_head = record.cell.teacher == "quick/deit"
+        assert ("agreement" in record.metrics["test"]) is has_head
+        assert bool(record.notes) is not has_head
+
+
+@pytest.mark.parametrize("method", ["none", "attn_copy", "attn_distill", "kd"])
+def test_a_run_alone_gives_the_record_of_its_pack(
+    finished: tuple[Plan, Store], preparations: Preparations, tmp_path: Path, method: str
+) -> None:
+    """Trained alone, a run leaves the same record and the same prediction file to the last bit."""
+    plan, together = finished
+    run = next(run for run in plan.runs.values() if run.method.name == method)
+    alone = Store(tmp_path)
+    run_pack(plan, Pack(id="alone", runs=(run.id,)), alone, preparations, PackOptions())
+    one, other = alone.read(run.id), together.read(run.id)
+    assert one is not None
+    assert other is not None
+    assert one.result() == other.result()
+    name = f"{run.id}.npz"
+    assert (alone.predictions / name).read_bytes() == (together.predictions / name).read_bytes()
+
+
+def test_a_second_execution_does_nothing(finished: tuple[Plan, Store], preparations: Preparations) -> None:
+    """Finished runs are not repeated: their files stay as they are."""
+    plan, store = finished
+    before = {path: path.stat().st_mtime_ns for path in store.record_path("x").parent.iterdir()}
+    run_all(plan, store, preparations)
+    assert {path: path.stat().st_mtime_ns for path in store.record_path("x").parent.iterdir()} == before
+
+
+def test_a_resumed_run_ends_like_an_undisturbed_one(
+    finished: tuple[Plan, Store], preparations: Preparations, store: Store
+) -> None:
+    """Stopped in its second epoch, a pack goes on from its checkpoint to the same record."""
+    plan, whole = finished
+    pack = next(p for p in plan.packs if not p.preparation and p.needs)
+    asked = iter(range(10_000))
+    stop_late = PackOptions(should_stop=lambda: next(asked) >= 6, checkpoint_s=0.0)
+    with pytest.raises(Interrupted):
+        run_pack(plan, pack, store, preparations, stop_late)
+    assert not store.records()
+    assert all(store.checkpoint_path(id_).is_file() for id_ in pack.runs)
+    run_pack(plan, pack, store, preparations, PackOptions())
+    for id_ in pack.runs:
+        one, other = store.read(id_), whole.read(id_)
+        assert one is not None
+        assert other is not None
+        assert one.result() == other.result()
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_made_again(
+    finished: tuple[Plan, Store], preparations: Preparations, store: Store
+) -> None:
+    """A truncated checkpoint is noticed and named; the run starts over and ends the same."""
+    plan, whole = finished
+    pack = next(p for p in plan.packs if not p.preparation and p.needs)
+    asked = iter(range(10_000))
+    with pytest.raises(Interrupted):
+        run_pack(
+            plan,
+            pack,
+            store,
+            preparations,
+            PackOptions(should_stop=lambda: next(asked) >= 6, checkpoint_s=0.0),
+        )
+    path = store.checkpoint_path(pack.runs[0])
+    path.write_bytes(path.read_bytes()[:-100])
+    run_pack(plan, pack, store, preparations, PackOptions())
+    assert any(pack.runs[0] in sentence for sentence in store.damage)
+    one, other = store.read(pack.runs[0]), whole.read(pack.runs[0])
+    assert one is not None
+    assert other is not None
+    assert one.result() == other.result()
+
+
+EXPLODING = """
+from vitkd_bench.contracts import Method
+from vitkd_bench.registry import METHODS
+@METHODS.register("exploding_{n}", title="Loss that leaves the finite", kind="logit", paper="none")
+class Exploding(Method):
+    def loss(self, student, teacher, batch):
+        loss = student.logits.logsumexp(1).mean()
+        return {{"task": loss * (float("inf") if batch.progress > 0.4 else 1.0)}}
+"""
+
+
+def test_a_non_finite_loss_fails_that_run_and_no_other(
+    plan_of: PlanOf, preparations: Preparations, store: Store, tmp_path: Path
+) -> None:
+    """The run ends as failed with its step and last good loss; the others go on."""
+    extension = tmp_path / "exploding.py"
+    extension.write_text(EXPLODING.format(n="a"))
+    text = SUITE.replace("quick.py]", f"quick.py, {extension}]").replace(
+        "attn_copy, attn_distill, kd]", "exploding_a]"
+    )
+    plan = plan_of(text=text, only=("quick/deit:standard:*",))
+    run_all(plan, store, preparations)
+    by_method = {record.cell.method: record for record in store.records().values()}
+    assert by_method["none"].status == "done"
+    failed = by_method["exploding_a"]
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert failed.error.kind == "non_finite_loss"
+    assert failed.error.step is not None
+    assert failed.error.step > 0
+    assert failed.error.last_good_loss is not None
+    assert np.isfinite(failed.error.last_good_loss)
+    assert failed.run_id not in store.finished(None)
+
+
+def test_the_teacher_is_bit_identical_after_training(
+    finished: tuple[Plan, Store], preparations: Preparations
+) -> None:
+    """Its file still has the digest of its record, and none of its tensors is trained."""
+    plan, _ = finished
+    from vitkd_bench.engine.setting import settle
+
+    runs = [run for run in plan.runs.values() if run.teacher and run.teacher.name == "quick/dinov2"][:3]
+    setting = settle(plan, runs, preparations, PackOptions())
+    assert setting.teacher is not None
+    before = {k: v.clone() for k, v in setting.teacher.module.state_dict().items()}
+    trained = {id(p) for t in setting.trainees for p in t.network.parameters()}
+    assert not trained & {id(p) for p in setting.teacher.parameters()}
+    assert not any(p.requires_grad for p in setting.teacher.parameters())
+    assert not setting.teacher.training
+    for name, tensor in setting.teacher.module.state_dict().items():
+        assert (tensor == before[name]).all()
+
+
+def test_preparations_beat_nothing_by_hand(preparations: Preparations, plan_of: PlanOf) -> None:
+    """A preparation's record tells the k-NN accuracy on val of the network and of its untrained twin."""
+    plan = plan_of()
+    for id_ in plan.preparations:
+        record = preparations.ready(id_)
+        assert record is not None
+        assert {"n", "knn_top1", "untrained_knn_top1"} <= set(record.metrics["val"])
+        json.dumps(record.plain())

@@ -1,0 +1,102 @@
+"""Evaluation of a pack: one teacher forward a batch serves every student that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitkd_bench.contracts import CellFacts, Examples
+from vitkd_bench.contracts.taps import LOGITS
+from vitkd_bench.engine.trainee import Trainee
+from vitkd_bench.measures import classification, fidelity, knn_accuracy
+from vitkd_bench.networks import ViTNetwork, create_student
+from vitkd_bench.pipeline import eval_batches
+
+BATCH = 256
+"""Images in one evaluation batch; fixed, since it decides the last bits."""
+
+
+@torch.no_grad()
+def log_probabilities(
+    trainees: Sequence[Trainee], teacher: ViTNetwork | None, examples: Examples, device: torch.device
+) -> list[Tensor]:
+    """Give (N, K) log-probabilities of each student on the CPU, in eval mode; injected attention included."""
+    taps = frozenset[str]().union(*(t.method.teacher_taps() for t in trainees if t.method.injects()))
+    networks = [trainee.trained().eval() for trainee in trainees]
+    parts: list[list[Tensor]] = [[] for _ in trainees]
+    for pixels in _pixels(examples, device):
+        read = teacher(pixels, taps) if teacher is not None and taps else None
+        for trainee, network, into in zip(trainees, networks, parts, strict=True):
+            inject = {i: read.attention[i] for i in trainee.method.injects()} if read else {}
+            logits = network(pixels, frozenset({LOGITS}), inject).logits
+            if logits is None:
+                raise TypeError(f"{trainee.run.method.name}: the student has no head to evaluate")
+            into.append(torch.log_softmax(logits.float(), dim=-1).cpu())
+            network.clear()
+    return [torch.cat(each) for each in parts]
+
+
+@torch.no_grad()
+def teacher_log_probabilities(
+    teacher: ViTNetwork, cell: CellFacts, examples: Examples, device: torch.device
+) -> Tensor | None:
+    """Give the teacher's (N, K) log-probabilities of the data set's classes; None if its head lacks one."""
+    if cell.teacher_classes is None:
+        return None
+    index = torch.tensor(cell.teacher_classes, device=device)
+    parts = []
+    for pixels in _pixels(examples, device):
+        logits = teacher(pixels, frozenset({LOGITS})).logits
+        if logits is None:
+            return None
+        parts.append(torch.log_softmax(logits.float()[:, index], dim=-1).cpu())
+        teacher.clear()
+    return torch.cat(parts)
+
+
+def labels_of(examples: Examples) -> Tensor:
+    """Give the labels (N,) of a split; a copy, since a split's arrays are read-only."""
+    return torch.tensor(examples.labels)
+
+
+def split_metrics(log_probs: Tensor, examples: Examples, teacher: Tensor | None) -> dict[str, float]:
+    """Measure one split; agreement and KL with the teacher where its log-probabilities are given."""
+    metrics = classification(log_probs, labels_of(examples))
+    return {**metrics, **(fidelity(log_probs, teacher) if teacher is not None else {})}
+
+
+@torch.no_grad()
+def features(network: ViTNetwork, examples: Examples, device: torch.device) -> Tensor:
+    """Give the pooled features (N, D) of a split, on the CPU."""
+    network.eval()
+    found = []
+    for pixels in _pixels(examples, device):
+        pooled = network(pixels).pooled
+        if pooled is None:
+            raise TypeError("a network of ours always gives pooled features")
+        found.append(pooled.float().cpu())
+        network.clear()
+    return torch.cat(found)
+
+
+def against_untrained_twin(trainee: Trainee, train: Examples, val: Examples) -> dict[str, float]:
+    """Measure k-NN accuracy on val of a trained network, and of the same architecture with random weights."""
+    run, device = trainee.run, trainee.device
+    twin = create_student(run.student, 0, run.dataset.pixels, run.seed).to(device)
+    accuracy = {
+        name: knn_accuracy(
+            features(network, train, device),
+            labels_of(train),
+            features(network, val, device),
+            labels_of(val),
+        )
+        for name, network in (("knn_top1", trainee.trained()), ("untrained_knn_top1", twin))
+    }
+    return {"n": float(len(val)), **accuracy}
+
+
+def _pixels(examples: Examples, device: torch.device) -> Any:
+    return (batch.pixels.to(device) for batch in eval_batches(examples, BATCH))

@@ -1,0 +1,282 @@
+"""The only training loop: a pack in, records out."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitkd_bench.contracts import Batch, Examples, Features
+from vitkd_bench.engine.evaluation import (
+    against_untrained_twin,
+    labels_of,
+    log_probabilities,
+    split_metrics,
+    teacher_log_probabilities,
+)
+from vitkd_bench.engine.options import Interrupted, PackOptions
+from vitkd_bench.engine.outcome import Outcome, digest, done_record, failed_record, weights_bytes
+from vitkd_bench.engine.setting import Setting, settle
+from vitkd_bench.engine.trainee import Trainee
+from vitkd_bench.measures import predictions
+from vitkd_bench.networks import ViTNetwork
+from vitkd_bench.pipeline import TrainStream, plain_batches
+from vitkd_bench.records import Preparations, Store, write_atomically
+from vitkd_bench.registry import load_extension
+from vitkd_bench.spec import DamagedFileError, Failure, Pack, Plan, Run, VitkdError
+
+HEARTBEAT_S = 1.0
+
+
+def is_done(run: Run, plan: Plan, store: Store, preparations: Preparations) -> bool:
+    """Say whether a run needs no work: a sound record is there, with every split that the plan asks for."""
+    if run.id in plan.preparations:
+        return preparations.ready(run.id) is not None
+    record = store.read(run.id)
+    wanted = plan.evaluate.get(run.dataset.name, ("val", "test"))
+    done = record is not None and record.status == "done" and set(wanted) <= set(record.metrics)
+    return done and store.predictions(run.id) is not None
+
+
+def run_pack(plan: Plan, pack: Pack, store: Store, preparations: Preparations, options: PackOptions) -> None:
+    """Train all unfinished runs of a pack and write a record for each, done or failed.
+
+    A preparation is written into `preparations`; its failure is a record in `store`.
+
+    Raises:
+        Interrupted: `options.should_stop` turned true; checkpoints of the last saved epochs are kept.
+        VitkdError: data or weights cannot be read, which no run of the pack survives.
+    """
+    torch.set_num_threads(options.threads)
+    for extension in plan.extensions:
+        load_extension(Path(extension))
+    everything = plan.all_runs()
+    runs = [everything[id_] for id_ in pack.runs if not is_done(everything[id_], plan, store, preparations)]
+    if runs:
+        with_setting = settle(plan, runs, preparations, options)
+        _Loop(plan, store, preparations, options, with_setting).run()
+
+
+@dataclass
+class _Loop:
+    plan: Plan
+    store: Store
+    preparations: Preparations
+    options: PackOptions
+    setting: Setting
+    _last_beat: float = 0.0
+    _last_checkpoint: float = field(default_factory=time.monotonic)
+
+    @property
+    def teacher(self) -> ViTNetwork | None:
+        return self.setting.teacher
+
+    @property
+    def trainees(self) -> list[Trainee]:
+        return [trainee for trainee in self.setting.trainees if trainee.alive]
+
+    def run(self) -> None:
+        recipe = self.setting.recipe
+        for trainee in self.setting.trainees:
+            self._prepare(trainee)
+        for epoch in range(recipe.epochs):
+            if any(trainee.epoch == epoch for trainee in self.trainees):
+                self._epoch(epoch)
+        if self.trainees:
+            self._finish()
+        for trainee in self.setting.trainees:
+            if trainee.failure is not None:
+                self._write_failure(trainee, trainee.failure)
+
+    def _prepare(self, trainee: Trainee) -> None:
+        try:
+            trainee.prepare(self.teacher, self._plain)
+        except Exception as error:  # noqa: BLE001  (a method's own fit: its failure is this run's alone)
+            trainee.fail(type(error).__name__, f"fit: {error}")
+            return
+        path = self.store.checkpoint_path(trainee.run.id)
+        if not path.exists():
+            return
+        try:
+            trainee.restore(self.store.read_sealed(path))
+        except (DamagedFileError, KeyError, RuntimeError, ValueError, TypeError) as error:
+            self.store.set_aside(path, f"checkpoint of run {trainee.run.id} cannot be used: {error}")
+            fresh = self.setting.fresh(trainee.run)
+            self.setting.trainees[self.setting.trainees.index(trainee)] = fresh
+            fresh.prepare(self.teacher, self._plain)
+
+    def _plain(self) -> Iterator[Batch]:
+        return (
+            self._moved(batch)
+            for batch in plain_batches(self.setting.splits.train, self.setting.recipe.batch_size)
+        )
+
+    def _epoch(self, epoch: int) -> None:
+        active = [trainee for trainee in self.trainees if trainee.epoch == epoch]
+        stream = TrainStream(
+            self.setting.splits.train, self.setting.recipe, self.setting.seed, self.setting.views, epoch
+        )
+        taps = frozenset[str]().union(*(trainee.method.teacher_taps() for trainee in active))
+        for batch in stream:
+            if self.options.should_stop():
+                raise Interrupted
+            moved = self._moved(batch)
+            read = self._read_teacher(moved, taps)
+            for trainee in active:
+                if trainee.alive:
+                    trainee.train_step(moved, read, len(stream))
+            if self.teacher is not None:
+                self.teacher.clear()
+            self._beat(active, epoch, stream_done=batch.progress)
+        self._close_epoch([trainee for trainee in active if trainee.alive])
+
+    def _moved(self, batch: Batch) -> Batch:
+        device = self.setting.device
+        return Batch(
+            pixels=batch.pixels.to(device),
+            labels=batch.labels.to(device),
+            ids=batch.ids,
+            epoch=batch.epoch,
+            progress=batch.progress,
+            train_size=batch.train_size,
+            label_smoothing=self.setting.recipe.label_smoothing,
+            views=tuple(view.to(device) for view in batch.views),
+        )
+
+    def _read_teacher(self, batch: Batch, taps: frozenset[str]) -> Features | None:
+        if self.teacher is None or not taps:
+            return None
+        with torch.no_grad():
+            return self.teacher(batch.pixels, taps)
+
+    def _close_epoch(self, active: list[Trainee]) -> None:
+        for trainee, metrics in self._validated(active):
+            trainee.end_epoch({k: v for k, v in metrics.items() if k in {"top1", "nll"}})
+        active = [trainee for trainee in active if trainee.alive]
+        self._beat(active, active[0].epoch - 1 if active else 0, force=True)
+        if time.monotonic() - self._last_checkpoint >= self.options.checkpoint_s:
+            for trainee in active:
+                if trainee.epoch < self.setting.recipe.epochs:
+                    self.store.write_sealed(self.store.checkpoint_path(trainee.run.id), trainee.state())
+            self._last_checkpoint = time.monotonic()
+
+    def _validated(self, active: list[Trainee]) -> list[tuple[Trainee, dict[str, float]]]:
+        """Measure val; a student whose outputs are no numbers has failed and is left out."""
+        if not active or not self.setting.has_head or self.setting.pretraining:
+            return [(trainee, {}) for trainee in active]
+        val = self.setting.splits.val
+        outputs = log_probabilities(active, self.teacher, val, self.setting.device)
+        measured = [
+            (trainee, self._measured(trainee, output, val))
+            for trainee, output in zip(active, outputs, strict=True)
+        ]
+        return [(trainee, metrics) for trainee, metrics in measured if metrics is not None]
+
+    def _measured(
+        self, trainee: Trainee, output: Tensor, examples: Examples, reference: Tensor | None = None
+    ) -> dict[str, float] | None:
+        try:
+            return split_metrics(output, examples, reference)
+        except VitkdError as error:
+            trainee.fail("non_finite_output", str(error))
+            return None
+
+    def _beat(
+        self, active: list[Trainee], epoch: int, *, stream_done: float = 0.0, force: bool = False
+    ) -> None:
+        if not force and time.monotonic() - self._last_beat < HEARTBEAT_S:
+            return
+        self._last_beat = time.monotonic()
+        for trainee in active:
+            last = trainee.curve[-1] if trainee.curve else {}
+            rate = trainee.images / trainee.seconds if trainee.seconds else 0.0
+            self.store.beat(
+                trainee.run.id,
+                {
+                    "epoch": epoch + 1,
+                    "epochs": self.setting.recipe.epochs,
+                    "progress": stream_done or (epoch + 1) / self.setting.recipe.epochs,
+                    "accuracy": last.get("val_top1"),
+                    "loss": trainee.last_good_loss,
+                    "images_per_s": round(rate, 1),
+                },
+            )
+
+    def _finish(self) -> None:
+        if self.setting.pretraining:
+            for trainee in self.trainees:
+                self._finish_pretraining(trainee)
+            return
+        trainees = self.trainees
+        outcomes = self._evaluate_last(trainees)
+        self._evaluate_selected(trainees, outcomes)
+        for trainee, outcome in zip(trainees, outcomes, strict=True):
+            record = done_record(
+                trainee, outcome, self.setting.splits.split_hash, self.setting.teacher_sha256
+            )
+            if self.plan.keep == "student":
+                write_atomically(self.store.weights_path(trainee.run.id), weights_bytes(trainee.trained()))
+            self.store.write(record, outcome.predictions)
+            self._forget(trainee)
+
+    def _evaluate_last(self, trainees: list[Trainee]) -> list[Outcome]:
+        outcomes = [Outcome(notes=list(self.setting.notes(trainee))) for trainee in trainees]
+        for name, examples in self.setting.evaluated():
+            outputs = log_probabilities(trainees, self.teacher, examples, self.setting.device)
+            reference = self._reference(trainees[0], examples)
+            for trainee, outcome, output in zip(trainees, outcomes, outputs, strict=True):
+                metrics = self._measured(trainee, output, examples, reference)
+                if metrics is not None:
+                    outcome.metrics[name] = metrics
+                    kept = predictions(output, labels_of(examples), examples.ids)
+                    outcome.predictions |= {f"{name}/{key}": array for key, array in kept.items()}
+        return outcomes
+
+    def _reference(self, trainee: Trainee, examples: Examples) -> Tensor | None:
+        """Give the teacher's log-probabilities, where it is read and its head knows the classes."""
+        if self.teacher is None or trainee.cell.teacher is None:
+            return None
+        return teacher_log_probabilities(self.teacher, trainee.cell, examples, self.setting.device)
+
+    def _evaluate_selected(self, trainees: list[Trainee], outcomes: list[Outcome]) -> None:
+        """Measure test at the epoch that val would have chosen, beside the last epoch."""
+        last = [copy.deepcopy(trainee.trained().state_dict()) for trainee in trainees]
+        for trainee in trainees:
+            if trainee.best is not None:
+                trainee.trained().load_state_dict(trainee.best["weights"])
+        test = self.setting.splits.test
+        outputs = log_probabilities(trainees, self.teacher, test, self.setting.device)
+        for trainee, outcome, output, weights in zip(trainees, outcomes, outputs, last, strict=True):
+            metrics = self._measured(trainee, output, test)
+            if trainee.best is not None and metrics is not None:
+                chosen = {"epoch": trainee.best["epoch"], "val_top1": trainee.best["top1"]}
+                outcome.val_selected = {**chosen, "test": metrics}
+            trainee.trained().load_state_dict(weights)
+
+    def _finish_pretraining(self, trainee: Trainee) -> None:
+        splits = self.setting.splits
+        outcome = Outcome(notes=list(self.setting.notes(trainee)))
+        outcome.metrics["val"] = against_untrained_twin(trainee, splits.train, splits.val)
+        if self.setting.has_head:
+            output = log_probabilities([trainee], self.teacher, splits.val, self.setting.device)[0]
+            outcome.metrics["val"] |= split_metrics(output, splits.val, None)
+        weights = weights_bytes(trainee.trained())
+        record = done_record(trainee, outcome, splits.split_hash, self.setting.teacher_sha256)
+        if record.weights_sha256 != digest(weights):
+            raise RuntimeError(f"run {trainee.run.id}: the weights changed while their record was written")
+        self.preparations.write(record, weights)
+        self._forget(trainee)
+
+    def _write_failure(self, trainee: Trainee, failure: Failure) -> None:
+        self.store.write(failed_record(trainee.run, trainee.cell.teacher, failure, trainee))
+        self._forget(trainee)
+
+    def _forget(self, trainee: Trainee) -> None:
+        """Remove what only a running run needs; its record is written."""
+        self.store.clear_live(trainee.run.id)
+        self.store.clear_checkpoint(trainee.run.id)

@@ -1,0 +1,80 @@
+"""Where a number came from: code, libraries, hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+
+
+@cache
+def _code() -> dict[str, Any]:
+    here = Path(__file__).resolve().parent
+    try:
+        run = partial_git(here)
+        return {"commit": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}  # an installed wheel: its version says which code it is
+
+
+def partial_git(folder: Path) -> Any:
+    """Give a function that runs one git command in `folder` and returns its output."""
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments],  # noqa: S607
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    return run
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("vitkd_bench", *_LIBRARIES):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def provenance(device: torch.device, teacher_weights: str | None) -> dict[str, Any]:
+    """Describe code, libraries and hardware; CPU results depend on thread count and instruction set."""
+    return {
+        "code": _code(),
+        "versions": _versions(),
+        "hardware": {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "instruction_set": torch.backends.cpu.get_cpu_capability(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "teacher_weights_sha256": teacher_weights,
+        "preflight": None,
+    }
+
+
+@cache
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,125 @@
+"""What the runs of a pack share: data, teacher, device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vitkd_bench.contracts import CellFacts, Examples
+from vitkd_bench.engine.options import PackOptions
+from vitkd_bench.engine.trainee import Trainee
+from vitkd_bench.networks import ViTNetwork, load_teacher, weights_sha256
+from vitkd_bench.pipeline import Splits, open_splits
+from vitkd_bench.records import Preparations
+from vitkd_bench.registry import METHODS, TEACHERS
+from vitkd_bench.spec import Plan, Recipe, Run, Teacher, TeacherUse, WorldError
+
+
+@dataclass
+class Setting:
+    """Everything that a pack's loop needs; `trainees` are in the order of the pack."""
+
+    plan: Plan
+    recipe: Recipe
+    seed: int
+    views: int
+    device: torch.device
+    splits: Splits
+    teacher: ViTNetwork | None
+    teacher_sha256: str | None
+    cell: CellFacts
+    trainees: list[Trainee]
+    pretraining: bool
+    has_head: bool
+    num_classes: int
+
+    def fresh(self, run: Run) -> Trainee:
+        """Start a run anew."""
+        return Trainee(run, _cell(run, self.cell), self.num_classes, self.device)
+
+    def evaluated(self) -> Iterator[tuple[str, Examples]]:
+        """Give the splits that the plan asks for, by name."""
+        name = self.trainees[0].run.dataset.name
+        for split in self.plan.evaluate.get(name, ("val", "test")):
+            if split in {"val", "test"}:
+                yield split, getattr(self.splits, split)
+            else:
+                yield split, self.splits.shift(split.partition("/")[2])
+
+    def notes(self, trainee: Trainee) -> Iterator[str]:
+        """Say what the record lacks, and why."""
+        if self.pretraining:
+            yield "k-NN on val (k = 10, cosine, pooled features), of this network and of its untrained twin"
+        elif trainee.cell.teacher is None:
+            yield "no agreement with a teacher: this method reads none"
+        elif trainee.cell.teacher_classes is None:
+            yield f"no agreement with the teacher: {trainee.cell.teacher.name} has no head for these classes"
+
+
+def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: PackOptions) -> Setting:
+    """Open the data, load the teacher and draw the students of some runs that share a stream.
+
+    Raises:
+        VitkdError: data or weights cannot be read.
+    """
+    first = runs[0]
+    device = torch.device(options.device)
+    splits = open_splits(first.dataset, options.roots, first.student.image_size)
+    teacher, cell, digest = _teacher(plan, runs, preparations, device)
+    pretraining = first.id in plan.preparations
+    num_classes = len(first.dataset.classes)
+    if pretraining:
+        made = TEACHERS.get(plan.prepares[first.id])
+        num_classes = made.head.num_classes if made.head else 0
+    return Setting(
+        plan=plan,
+        recipe=first.recipe,
+        seed=first.seed,
+        views=METHODS.get(first.method.name).method.views,
+        device=device,
+        splits=splits,
+        teacher=teacher,
+        teacher_sha256=digest,
+        cell=cell,
+        trainees=[Trainee(run, _cell(run, cell), num_classes, device) for run in runs],
+        pretraining=pretraining,
+        has_head=num_classes > 0,
+        num_classes=num_classes,
+    )
+
+
+def _cell(run: Run, shared: CellFacts) -> CellFacts:
+    known = shared if run.teacher else CellFacts(shared.student, shared.dataset)
+    return CellFacts(run.student, run.dataset, known.teacher, known.teacher_architecture)
+
+
+def _teacher(
+    plan: Plan, runs: list[Run], preparations: Preparations, device: torch.device
+) -> tuple[ViTNetwork | None, CellFacts, str | None]:
+    first = runs[0]
+    use = next((run.teacher for run in runs if run.teacher), None)
+    if use is None:
+        return None, CellFacts(first.student, first.dataset), None
+    facts: Teacher = TEACHERS.get(use.name)
+    architecture = facts.architecture.with_(image_size=use.image_size)
+    path, digest = _weights(plan, use, preparations)
+    network = load_teacher(facts, architecture, path).to(device)
+    return network, CellFacts(first.student, first.dataset, facts, architecture), digest
+
+
+def _weights(plan: Plan, use: TeacherUse, preparations: Preparations) -> tuple[Path, str]:
+    if use.preparation:
+        record = preparations.ready(use.preparation)
+        if record is None or record.weights_sha256 is None:
+            raise WorldError(f"teacher {use.name}: its preparation {use.preparation} is not there")
+        return preparations.weights(use.preparation), record.weights_sha256
+    source = plan.sources[use.pin]
+    found = weights_sha256(Path(source.path))
+    if found != source.sha256:
+        raise WorldError(
+            f"teacher {use.name}: {source.path} has changed since the plan was made (sha256 {found[:12]})"
+        )
+    return Path(source.path), found

@@ -1,0 +1,196 @@
+"""One run in training: student, method, optimiser, and its own random state."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitkd_bench.contracts import Batch, CellFacts, Features, Method
+from vitkd_bench.engine.optimiser import learning_rate, make_optimiser
+from vitkd_bench.engine.randomness import GlobalState
+from vitkd_bench.networks import ViTNetwork, create_student
+from vitkd_bench.registry import METHODS
+from vitkd_bench.spec import Failure, Run, seeded
+
+
+class NonFiniteLossError(Exception):
+    """The loss is infinite or not a number."""
+
+
+class Trainee:
+    """A run between its first step and its record.
+
+    Everything random in it comes from streams of its own seed, so what it learns does not depend on the pack.
+    """
+
+    def __init__(self, run: Run, cell: CellFacts, num_classes: int, device: torch.device) -> None:
+        """Draw the student's and the method's weights."""
+        self.run, self.cell, self.device = run, cell, device
+        self.entry = METHODS.get(run.method.name)
+        self.config = self.entry.method.Config.parse(run.method.settings, f"run {run.id}")
+        self.network: ViTNetwork = create_student(
+            run.student, num_classes, run.dataset.pixels, run.seed, run.recipe.drop_path
+        ).to(device)
+        with GlobalState.fresh(seeded(run.seed, "method"), device).swapped_in(device):
+            self.method: Method = self.entry.method(self.config, cell)
+            if isinstance(self.method, nn.Module):
+                self.method.to(device)
+        self.random = GlobalState.fresh(run.seed, device)
+        self.optimiser: torch.optim.Optimizer | None = None
+        self.epoch = 0
+        self.step_count = 0
+        self.curve: list[dict[str, float]] = []
+        self.best: dict[str, Any] | None = None
+        self.failure: Failure | None = None
+        self.last_good_loss: float | None = None
+        self.seconds = 0.0
+        self.images = 0
+        self._sums: dict[str, float] = {}
+        self._steps_this_epoch = 0
+        self._rate = 0.0
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """What is trained: the student, and the method if it has parameters."""
+        return [self.network, *([self.method] if isinstance(self.method, nn.Module) else [])]
+
+    @property
+    def alive(self) -> bool:
+        """Say whether the run has not failed."""
+        return self.failure is None
+
+    def prepare(self, teacher: ViTNetwork | None, batches: Any) -> None:
+        """Let the method fit what it needs, then make the optimiser."""
+        with self.random.swapped_in(self.device):
+            if type(self.method).fit is not Method.fit:
+                self.method.fit(self.network, teacher, batches())
+        self.optimiser = make_optimiser(self.modules, self.run.recipe)
+
+    def train_step(self, batch: Batch, teacher: Features | None, steps_per_epoch: int) -> None:
+        """Take one optimiser step; a failure ends this run and no other."""
+        began = time.perf_counter()
+        try:
+            with self.random.swapped_in(self.device):
+                self._step(batch, teacher, steps_per_epoch)
+        except NonFiniteLossError as error:
+            self.fail("non_finite_loss", str(error))
+        except Exception as error:  # noqa: BLE001  (a stranger's method may raise anything; the record says what)
+            self.fail(type(error).__name__, str(error))
+        finally:
+            self.network.clear()
+        self.seconds += time.perf_counter() - began
+        self.images += len(batch.ids)
+
+    def fail(self, kind: str, message: str) -> None:
+        """End this run as failed at the present step."""
+        self.failure = Failure(
+            kind=kind, message=message, step=self.step_count, last_good_loss=self.last_good_loss
+        )
+
+    def _step(self, batch: Batch, teacher: Features | None, steps_per_epoch: int) -> None:
+        if self.optimiser is None:
+            raise RuntimeError("prepare() was not called")
+        rate = learning_rate(self.run.recipe, self.step_count, steps_per_epoch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        for module in self.modules:
+            module.train()
+        losses = self._forward(batch, teacher)
+        total = torch.stack(list(losses.values())).sum()
+        self._note(total, losses, rate)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        if self.run.recipe.clip_grad is not None:
+            everything = [p for group in self.optimiser.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(everything, self.run.recipe.clip_grad, foreach=False)
+        self.optimiser.step()
+        self.step_count += 1
+        self.method.after_step(self.network, batch.progress)
+
+    def _forward(self, batch: Batch, teacher: Features | None) -> dict[str, Tensor]:
+        bf16 = self.run.recipe.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            losses = self.method.step(self.network, teacher, batch)
+        return {name: part.float() for name, part in losses.items()}
+
+    def _note(self, total: Tensor, losses: dict[str, Tensor], rate: float) -> None:
+        value = total.item()
+        if not math.isfinite(value):
+            parts = ", ".join(f"{name} {part.item():.4g}" for name, part in losses.items())
+            raise NonFiniteLossError(f"loss is {value} at step {self.step_count} ({parts})")
+        self.last_good_loss = value
+        for name, part in (("loss", total), *losses.items()):
+            key = name if name == "loss" else f"loss/{name}"
+            self._sums[key] = self._sums.get(key, 0.0) + part.item()
+        self._rate = rate
+        self._steps_this_epoch += 1
+
+    def end_epoch(self, val: dict[str, float]) -> None:
+        """Write the epoch into the curve, and remember the weights if val is the best so far."""
+        means = {name: total / max(1, self._steps_this_epoch) for name, total in self._sums.items()}
+        measured = {f"val_{name}": value for name, value in val.items()}
+        self.curve.append({"epoch": float(self.epoch), "lr": self._rate, **means, **measured})
+        self._sums, self._steps_this_epoch = {}, 0
+        top1 = val.get("top1")
+        if top1 is not None and (self.best is None or top1 > self.best["top1"]):
+            self.best = {
+                "epoch": self.epoch,
+                "top1": top1,
+                "weights": copy.deepcopy(self.trained().state_dict()),
+            }
+        self.epoch += 1
+
+    def trained(self) -> ViTNetwork:
+        """Give the network that is evaluated and kept."""
+        result = self.method.result(self.network)
+        if not isinstance(result, ViTNetwork):
+            raise TypeError(
+                f"{self.run.method.name}: result() must give a network, got {type(result).__name__}"
+            )
+        return result
+
+    def state(self) -> bytes:
+        """Write all that a resumed run needs."""
+        if self.optimiser is None:
+            raise RuntimeError("prepare() was not called")
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "method": self.method.state_dict() if isinstance(self.method, nn.Module) else {},
+                "optimiser": self.optimiser.state_dict(),
+                "random": (self.random.cpu, self.random.cuda),
+                "epoch": self.epoch,
+                "step_count": self.step_count,
+                "curve": self.curve,
+                "best": self.best,
+                "seconds": self.seconds,
+                "images": self.images,
+            },
+            buffer,
+        )
+        return buffer.getvalue()
+
+    def restore(self, state: bytes) -> None:
+        """Go on from what `state` wrote.
+
+        Raises:
+            Exception: the bytes are no checkpoint of this run; the caller starts over.
+        """
+        if self.optimiser is None:
+            raise RuntimeError("prepare() was not called")
+        kept = torch.load(io.BytesIO(state), map_location=self.device, weights_only=True)
+        self.network.load_state_dict(kept["network"])
+        if isinstance(self.method, nn.Module):
+            self.method.load_state_dict(kept["method"])
+        self.optimiser.load_state_dict(kept["optimiser"])
+        cpu, cuda = kept["random"]
+        self.random = GlobalState(cpu.cpu(), None if cuda is None else cuda.cpu())
+        for name in ("epoch", "step_count", "curve", "best", "seconds", "images"):
+            setattr(self, name, kept[name])
