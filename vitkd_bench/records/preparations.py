@@ -1,0 +1,132 @@
+"""What runs need made first, in a cache that many output folders share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from vitkd_bench.records.damage import checked_name, set_aside
+from vitkd_bench.records.files import (
+    file_sha256,
+    parse_record,
+    read_bytes,
+    sync_folder,
+    with_digest,
+    write_atomically,
+)
+from vitkd_bench.records.locks import Lock, this_process
+from vitkd_bench.spec import DamagedFileError, Record, WorldError
+
+
+def cache_folder() -> Path:
+    """Where preparations are kept.
+
+    `$VITKD_CACHE`, else `$XDG_CACHE_HOME/vitkd_bench`, else `~/.cache/vitkd_bench`.
+    """
+    own = os.environ.get("VITKD_CACHE")
+    if own:
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "vitkd_bench"
+
+
+class Preparations:
+    """Finished preparations, `preparations/<id>/{weights.safetensors, record.json}` under the cache.
+
+    What is read has been checked: the record against its digest, the weights against the record's
+    `weights_sha256`, once a process. A damaged one is set aside whole, named in `damage`, and counts as
+    absent.
+    """
+
+    def __init__(self, cache: Path | None = None) -> None:
+        """Name the cache; None stands for `cache_folder()`. Folders are made when something is written."""
+        self.folder = Path(cache or cache_folder()) / "preparations"
+        self.damage: list[str] = []
+        self._verified: dict[str, Record] = {}
+
+    def weights(self, preparation: str) -> Path:
+        """The file of weights; there is one if `ready` says so."""
+        return self.folder / checked_name(preparation) / "weights.safetensors"
+
+    def record_path(self, preparation: str) -> Path:
+        """The record of the run that made it."""
+        return self.folder / checked_name(preparation) / "record.json"
+
+    def lock(self, preparation: str) -> Lock:
+        """The lock under which it is made: `acquire(timeout)` waits for it, `try_acquire()` does not."""
+        return Lock(self.folder / "locks" / f"{checked_name(preparation)}.lock", this_process())
+
+    def ready(self, preparation: str) -> Record | None:
+        """Give the record of a sound preparation, or None if it has to be made."""
+        if preparation in self._verified and self.weights(preparation).exists():
+            return self._verified[preparation]
+        try:
+            record = self._verify(preparation)
+        except DamagedFileError as error:
+            aside = set_aside(self.folder / preparation, self.folder.parent / "damaged", str(error))
+            self.damage.append(f"{error}; set aside as {aside}")
+            return None
+        if record:
+            self._verified[preparation] = record
+        return record
+
+    def peek(self, preparation: str) -> Record | None:
+        """Give its record without hashing the weights, touching nothing; None if it is absent or damaged."""
+        path = self.record_path(preparation)
+        content = read_bytes(path)
+        try:
+            return None if content is None else parse_record(content, path, preparation)
+        except DamagedFileError:
+            return None
+
+    def write(self, record: Record, weights: bytes) -> Path:
+        """Put a finished preparation into the cache, whole; call it under `lock`.
+
+        Returns:
+            The file of weights. Where a sound one is there already, that one is kept.
+
+        Raises:
+            ValueError: the record is not of a finished run, or its `weights_sha256` is not that of `weights`.
+            WorldError: the disk refuses.
+        """
+        digest = hashlib.sha256(weights).hexdigest()
+        if record.status != "done" or record.weights_sha256 != digest:
+            raise ValueError(
+                f"preparation {record.run_id}: {record.status}, weights {record.weights_sha256}, not {digest}"
+            )
+        self._verified.pop(record.run_id, None)
+        if self.ready(record.run_id):
+            return self.weights(record.run_id)
+        self._clear_leftovers(record.run_id)
+        aside = self.folder / "making" / f"{record.run_id}-{os.getpid()}-{secrets.token_hex(4)}"
+        write_atomically(aside / "weights.safetensors", weights)
+        write_atomically(aside / "record.json", with_digest(record.plain()))
+        try:
+            aside.rename(self.folder / record.run_id)
+        except OSError as error:
+            raise WorldError(f"{self.folder / record.run_id}: cannot be written: {error.strerror}") from None
+        sync_folder(self.folder)
+        return self.weights(record.run_id)
+
+    def _verify(self, preparation: str) -> Record | None:
+        folder = self.folder / checked_name(preparation)
+        if not folder.is_dir():
+            return None
+        content = read_bytes(self.record_path(preparation))
+        if content is None or not self.weights(preparation).is_file():
+            raise DamagedFileError(f"{folder}: its record or its weights are missing")
+        record = parse_record(content, self.record_path(preparation), preparation)
+        found = file_sha256(self.weights(preparation))
+        if found != record.weights_sha256:
+            raise DamagedFileError(
+                f"{self.weights(preparation)}: sha256 is {found}, its record says {record.weights_sha256}"
+            )
+        return record
+
+    def _clear_leftovers(self, preparation: str) -> None:
+        """Remove what a killed process left half made; the lock says that nobody else is at it."""
+        for leftover in (self.folder / "making").glob(f"{preparation}-*"):
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,189 @@
+"""Plans and records of some output folders, put together, and never what does not belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitkd_bench.records import Store, stale_records
+from vitkd_bench.spec import MethodFacts, Plan, Record, Refusal, Run, TeacherFacts, VitkdError
+
+
+class MixedError(VitkdError):
+    """Results that must not stand in one table: other splits, weights, versions or meanings."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellKey:
+    """What makes one row: the suite's names, the recipe's, and the hash of what they mean."""
+
+    dataset: str
+    recipe: str
+    teacher: str
+    student: str
+    method: str
+    meaning: str
+
+
+@dataclass(slots=True)
+class GatheredCell:
+    """A cell of one or more plans: run ids by seed. `out` is the folder in which it was met first."""
+
+    key: CellKey
+    teacher: TeacherFacts
+    method: MethodFacts
+    out: Path
+    runs: dict[int, str] = field(default_factory=dict)
+    baselines: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Gathered:
+    """All that a report is made from. Records and runs are by run id; `homes` says which folder holds it.
+
+    `rights` keeps, by run id, the ids of the test images and which of them are classified rightly.
+    """
+
+    stores: list[Store] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+    cells: dict[CellKey, GatheredCell] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    runs: dict[str, Run] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+    homes: dict[str, Store] = field(default_factory=dict)
+    stale: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    rights: dict[str, tuple[list[str], np.ndarray] | None] = field(default_factory=dict)
+
+    def done(self, run_id: str) -> Record | None:
+        """The record of a finished run."""
+        record = self.records.get(run_id)
+        return record if record and record.status == "done" else None
+
+
+def gather(folders: Sequence[Path]) -> Gathered:
+    """Read plans and records of some output folders.
+
+    Raises:
+        BadInputError: a folder has no plan.
+        DamagedFileError: a plan is damaged.
+        MixedError: the same name means two things, or records differ in splits, weights or versions.
+    """
+    found = Gathered()
+    for folder in folders:
+        store = Store(folder, look_only=True)
+        plan = store.read_plan()
+        found.stores.append(store)
+        found.plans.append(plan)
+        records = store.records()
+        _add_records(found, plan, store, records)
+        for cell in plan.cells:
+            _add_cell(found, plan, cell, folder)
+        found.refusals += [refusal for refusal in plan.refusals if refusal not in found.refusals]
+        found.stale |= stale_records(plan, records)
+    found.stale = {id_: ids for id_, ids in found.stale.items() if id_ not in found.records}
+    _check_names(found.cells.values(), found)
+    _check_records(found)
+    return found
+
+
+def _add_records(found: Gathered, plan: Plan, store: Store, records: dict[str, Record]) -> None:
+    """Take the records that the plan asks for: of two of one run a finished one, or the first."""
+    planned = plan.all_runs()
+    found.runs |= planned
+    for id_, record in records.items():
+        if id_ not in planned:
+            continue
+        other = found.done(id_)
+        if other is None:
+            found.records[id_], found.homes[id_] = record, store
+        elif record.status == "done" and record.result() != other.result():
+            found.notes.append(
+                f"run {id_} has two results, in {found.homes[id_].folder.name} and in {store.folder.name}; "
+                "the first is shown"
+            )
+
+
+def _add_cell(found: Gathered, plan: Plan, cell: Any, folder: Path) -> None:
+    some = plan.runs[next(iter(cell.runs.values()))]
+    key = CellKey(
+        dataset=cell.dataset,
+        recipe=some.recipe.name,
+        teacher=cell.teacher,
+        student=cell.student,
+        method=cell.method,
+        meaning=some.cell_key,
+    )
+    if key not in found.cells:
+        facts = plan.teachers[cell.teacher], plan.methods[cell.method]
+        found.cells[key] = GatheredCell(key, *facts, out=folder)
+    gathered = found.cells[key]
+    for mine, theirs in ((gathered.runs, cell.runs), (gathered.baselines, cell.baselines)):
+        for seed, id_ in theirs.items():
+            before = mine.setdefault(int(seed), id_)
+            if before != id_:
+                raise MixedError(_two_versions(found, key, gathered.out, folder, (before, id_)))
+
+
+def _two_versions(found: Gathered, key: CellKey, one: Path, two: Path, ids: tuple[str, str]) -> str:
+    first, second = (found.runs[id_].versions for id_ in ids)
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    differ = [f"{name} {first.get(name)} and {second.get(name)}" for name in names]
+    return (
+        f"{_named(key)} is run {ids[0]} in {one} and run {ids[1]} in {two} (made by other versions: "
+        f"{', '.join(differ) or 'of the teacher'}); report them apart, or run one of them again"
+    )
+
+
+def _named(key: CellKey) -> str:
+    return f"{key.teacher}:{key.student}:{key.method}:{key.dataset}"
+
+
+def _check_names(cells: Iterable[GatheredCell], found: Gathered) -> None:
+    """Two cells of one name and one recipe mean one thing."""
+    seen: dict[tuple[str, ...], GatheredCell] = {}
+    for cell in cells:
+        key = cell.key
+        names = (key.dataset, key.recipe, key.teacher, key.student, key.method)
+        other = seen.setdefault(names, cell)
+        if other is not cell:
+            one, two = (found.runs[next(iter(c.runs.values()))].plain() for c in (other, cell))
+            differ = [part for part in one if part != "seed" and one[part] != two[part]]
+            raise MixedError(
+                f"{_named(key)} means two things, in {other.out} and in {cell.out}: they differ in "
+                f"{', '.join(differ)}; report them apart, or name one with as: ..."
+            )
+
+
+def _check_records(found: Gathered) -> None:
+    """All results of a data set are on one split, all of a teacher from one file of weights."""
+    splits: dict[str, dict[str, str]] = {}
+    weights: dict[str, dict[str, str]] = {}
+    for cell in found.cells.values():
+        for id_ in (*cell.runs.values(), *cell.baselines.values()):
+            record = found.done(id_)
+            if record is None:
+                continue
+            if record.split_hash:
+                splits.setdefault(cell.key.dataset, {}).setdefault(record.split_hash, id_)
+            digest = record.provenance.get("teacher_weights_sha256")
+            if digest and record.cell.teacher:
+                weights.setdefault(cell.key.teacher, {}).setdefault(str(digest), id_)
+    for kind, groups in (("data set", splits), ("teacher", weights)):
+        what = "other samples" if kind == "data set" else "other weights"
+        for name, by_hash in groups.items():
+            if len(by_hash) > 1:
+                (one, first), (two, second) = list(by_hash.items())[:2]
+                raise MixedError(
+                    f"{kind} {name}: run {first} ({_home(found, first)}) and run {second} "
+                    f"({_home(found, second)}) have {what} ({one[:12]} and {two[:12]}); report them apart, "
+                    "or run one of them again"
+                )
+
+
+def _home(found: Gathered, run_id: str) -> Path:
+    return found.homes[run_id].record_path(run_id)

@@ -1,0 +1,86 @@
+"""One self-contained page: opens from disk, needs no network, works without scripts."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vitkd_bench.report.board import Board
+from vitkd_bench.report.heatmaps import Heatmap
+from vitkd_bench.report.rows import Row
+from vitkd_bench.report.summary import summary
+from vitkd_bench.report.tables import (
+    EXPLANATION,
+    FAILURES,
+    FAMILIES,
+    LEADERBOARD,
+    REFUSALS,
+    failure_cells,
+    family_cells,
+    leaderboard_cells,
+    refusal_cells,
+)
+
+_SORTED_BY = {"Top-1 (%)", "Delta (pp)", "Seeds", "p (Holm)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A heatmap as the page embeds it, with the files that stand beside the page."""
+
+    title: str
+    alt: str
+    data: str
+    files: tuple[str, ...]
+
+
+def to_html(board: Board, pictures: Sequence[Picture]) -> str:
+    """Write the page."""
+    environment = Environment(
+        loader=PackageLoader("vitkd_bench.report"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(
+        leaderboard_cells=leaderboard_cells,
+        family_cells=family_cells,
+        refusal_cells=refusal_cells,
+        failure_cells=failure_cells,
+        sort_keys=sort_keys,
+        numeric=_SORTED_BY,
+    )
+    return environment.get_template("index.html.j2").render(
+        board=board,
+        sentences=summary(board),
+        explanation=EXPLANATION,
+        pictures=pictures,
+        headers={
+            "leaderboard": LEADERBOARD,
+            "families": FAMILIES,
+            "refusals": REFUSALS,
+            "failures": FAILURES,
+        },
+    )
+
+
+def picture(heatmap: Heatmap, drawn: Mapping[str, bytes]) -> Picture:
+    """Embed a drawn heatmap as an image of its own, so that two drawings never share names."""
+    data = base64.b64encode(drawn["svg"]).decode()
+    files = tuple(f"figures/{heatmap.name}.{kind}" for kind in sorted(drawn))
+    return Picture(heatmap.title, heatmap.alt, f"data:image/svg+xml;base64,{data}", files)
+
+
+def sort_keys(row: Row) -> dict[str, float]:
+    """Numbers by which a script sorts the columns whose text is no number; a baseline's delta is zero."""
+    keys = {"Seeds": float(len(row.done))}
+    if row.top1:
+        keys["Top-1 (%)"] = row.top1.mean
+    if row.delta or row.is_baseline:
+        keys["Delta (pp)"] = row.delta.interval.mean if row.delta else 0.0
+    return keys

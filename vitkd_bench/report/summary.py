@@ -1,0 +1,70 @@
+"""What transferred, by how much, how sure: in sentences."""
+
+from __future__ import annotations
+
+from vitkd_bench.report.board import Board
+from vitkd_bench.report.families import FamilyRow
+from vitkd_bench.report.rows import Row
+from vitkd_bench.report.words import bounds, count, points
+
+
+def summary(board: Board) -> list[str]:
+    """Say in a few sentences what transferred, by how much, and how sure that is."""
+    compared = [row for row in board.rows if row.delta and not row.same_as]
+    done = f"{board.counts['done']} of {count(board.counts['planned'], 'run')} done"
+    if not compared:
+        return [f"Nothing can be compared yet: {done}."]
+    return [_tally(compared), *_extremes(compared), *_by_method(board), f"Basis: {done}{_not_done(board)}."]
+
+
+def _tally(rows: list[Row]) -> str:
+    gains, losses = ([r for r in rows if r.verdict == word] for word in ("transfers", "fails"))
+    seeds = sorted({row.delta.interval.n for row in rows if row.delta})
+    n = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    plural = "" if seeds == [1] else "s"
+    return (
+        f"Of {count(len(rows), 'comparison')} with the same student trained without a teacher, {len(gains)} "
+        f"show{'s' if len(gains) == 1 else ''} a gain, {len(losses)} a loss, and "
+        f"{len(rows) - len(gains) - len(losses)} cannot be decided with {n} seed{plural} "
+        "(95 % t interval of the paired difference against zero)."
+    )
+
+
+def _extremes(rows: list[Row]) -> list[str]:
+    sentences = []
+    for word, title, pick in (("transfers", "gain", max), ("fails", "loss", min)):
+        sure = [row for row in rows if row.verdict == word]
+        if sure:
+            row = pick(sure, key=lambda r: r.delta.interval.mean if r.delta else 0.0)
+            sentences.append(f"Largest sure {title}: {_case(row)}.")
+    return sentences
+
+
+def _case(row: Row) -> str:
+    interval = row.delta.interval if row.delta else None
+    value = points(interval.mean) if interval else ""
+    where = f"{row.key.method} from {row.key.teacher} to {row.key.student} on {row.key.dataset}"
+    return f"{value} pp {bounds(interval)} ({where}, {count(interval.n if interval else 0, 'seed')})"
+
+
+def _by_method(board: Board) -> list[str]:
+    """One sentence a method, data set and student: which families transfer, which fail."""
+    questions: dict[tuple[str, str, str, str], list[FamilyRow]] = {}
+    for row in board.families:
+        questions.setdefault((row.dataset, row.recipe, row.method, row.student), []).append(row)
+    sentences = []
+    for (dataset, _recipe, method, student), rows in questions.items():
+        parts = []
+        for word in ("transfers", "fails", "undecided"):
+            names = [row.family for row in rows if row.verdict == word]
+            if names:
+                parts.append(f"{word} for {len(names)} ({', '.join(names)})")
+        sentences.append(f"Families, {method} to {student} students on {dataset}: {'; '.join(parts)}.")
+    return sentences
+
+
+def _not_done(board: Board) -> str:
+    names = {"failed": "failed", "missing": "missing", "stale": "stale"}
+    told = [f"{board.counts[key]} {word}" for key, word in names.items() if board.counts[key]]
+    refused = [f"{count(board.counts['refused'], 'cell')} refused"] if board.counts["refused"] else []
+    return "".join(f", {text}" for text in told + refused)

@@ -1,0 +1,240 @@
+"""The leaderboard as Markdown, CSV and LaTeX, all from one board."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from tabulate import tabulate
+
+from vitkd_bench.report.board import Board, FailedRun
+from vitkd_bench.report.families import FamilyRow
+from vitkd_bench.report.rows import Row
+from vitkd_bench.report.summary import summary
+from vitkd_bench.report.words import NONE, percent_interval, points_interval, probability
+from vitkd_bench.spec import Refusal
+
+LEADERBOARD = (
+    "Teacher",
+    "Family",
+    "Student",
+    "Method",
+    "Top-1 (%)",
+    "Delta (pp)",
+    "Seeds",
+    "Verdict",
+    "Remarks",
+)
+FAMILIES = (
+    "Family",
+    "Student",
+    "Method",
+    "Delta (pp)",
+    "Seeds",
+    "p (Holm)",
+    "Verdict",
+    "Published",
+    "Remarks",
+)
+REFUSALS = ("Teacher", "Student", "Method", "Data set", "Kind", "Reason")
+FAILURES = ("Run", "Seed", "Cell", "Step", "Why")
+EXPLANATION = (
+    "Top-1: mean over seeds with the half width of its 95 % t interval. Delta: paired difference, in "
+    "percentage points, to the same student trained without a teacher (method none; same data, recipe and "
+    "seed), with its 95 % t interval over seeds. Verdict: the interval lies above zero (transfers), below "
+    "(fails), or neither (undecided)."
+)
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "–": "--",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def leaderboard_cells(row: Row) -> tuple[str, ...]:
+    """What people read of a row, in the order of `LEADERBOARD`."""
+    return (
+        NONE if row.is_baseline else row.key.teacher,
+        NONE if row.is_baseline else row.teacher.family,
+        row.key.student,
+        row.key.method,
+        percent_interval(row.top1),
+        "baseline" if row.is_baseline else points_interval(row.delta.interval if row.delta else None),
+        _seeds(len(row.done), len(row.run_ids)),
+        row.verdict or ("" if row.is_baseline else NONE),
+        "; ".join(row.remarks),
+    )
+
+
+def family_cells(row: FamilyRow) -> tuple[str, ...]:
+    """What people read of a family's verdict, in the order of `FAMILIES`."""
+    published = row.published and f"{row.published} ({row.beside_published})"
+    return (
+        row.family + (f" ({len(row.teachers)} teachers)" if len(row.teachers) > 1 else ""),
+        row.student,
+        row.method,
+        points_interval(row.delta.interval),
+        str(row.delta.interval.n),
+        probability(row.p_holm),
+        row.verdict,
+        published or NONE,
+        row.remark,
+    )
+
+
+def refusal_cells(refusal: Refusal) -> tuple[str, ...]:
+    """What people read of a refusal, in the order of `REFUSALS`."""
+    kind = refusal.kind.replace("_", " ")
+    return refusal.teacher, refusal.student, refusal.method, refusal.dataset, kind, refusal.reason
+
+
+def failure_cells(failed: FailedRun) -> tuple[str, ...]:
+    """What people read of a failed run, in the order of `FAILURES`."""
+    step = NONE if failed.step is None else str(failed.step)
+    why = f"{failed.kind}: {failed.message}"
+    return failed.run_id, str(failed.seed), ", ".join(failed.cells), step, why
+
+
+def _seeds(done: int, planned: int) -> str:
+    return str(done) if done == planned else f"{done} of {planned}"
+
+
+def to_markdown(board: Board) -> str:
+    """Write the board as Markdown."""
+    parts = [f"# Leaderboard: {board.title}", " ".join(summary(board)), EXPLANATION]
+    for (dataset, recipe), rows in board.groups().items():
+        parts += [f"## {dataset}, recipe {recipe}", _pipe(LEADERBOARD, map(leaderboard_cells, rows))]
+    for title, header, lines in _further(board):
+        parts += [f"## {title}", _pipe(header, lines)]
+    for protocol in board.protocols:
+        parts.append(f"## Protocol: {protocol.dataset}, recipe {protocol.recipe}")
+        parts.append("\n".join(f"- {name}: {value}" for name, value in protocol.facts))
+    parts += ["## Provenance", "\n".join(_provenance(board))] if board.provenance else []
+    parts += ["## Notes", "\n".join(f"- {note}" for note in board.notes)] if board.notes else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _further(board: Board) -> Iterable[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+    """The tables below the leaderboard that have rows."""
+    for names in dict.fromkeys((row.dataset, row.recipe) for row in board.families):
+        rows = [family_cells(row) for row in board.families if (row.dataset, row.recipe) == names]
+        yield f"Verdict by family: {names[0]}, recipe {names[1]}", FAMILIES, rows
+    if board.refusals:
+        yield "Refused cells", REFUSALS, [refusal_cells(refusal) for refusal in board.refusals]
+    if board.failed:
+        yield "Failed runs", FAILURES, [failure_cells(failed) for failed in board.failed]
+
+
+def _provenance(board: Board) -> list[str]:
+    return [
+        f"- {part.title}: {text} ({number} runs)" if number != 1 else f"- {part.title}: {text} (1 run)"
+        for part in board.provenance
+        for text, number in part.counts
+    ]
+
+
+def _pipe(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    escaped = [[_in_a_pipe_table(cell) for cell in row] for row in rows]
+    return tabulate(escaped, headers=list(header), tablefmt="pipe", disable_numparse=True, stralign="left")
+
+
+def _in_a_pipe_table(text: str) -> str:
+    """Keep a cell in its cell: no bars, no line breaks, no accidental emphasis or HTML."""
+    flat = " ".join(text.split())
+    return re.sub(r"([|*_`<\\])", r"\\\1", flat)
+
+
+def to_latex(board: Board) -> str:
+    """Write the board as booktabs tables, one a data set and recipe, with what was refused below."""
+    environment = Environment(
+        loader=PackageLoader("vitkd_bench.report"),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - LaTeX, escaped by the filter below
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["tex"] = escape_latex
+    tables = [
+        (f"{dataset}, recipe {recipe}", LEADERBOARD, [leaderboard_cells(row) for row in rows])
+        for (dataset, recipe), rows in board.groups().items()
+    ]
+    return environment.get_template("leaderboard.tex.j2").render(
+        board=board, explanation=EXPLANATION, tables=[*tables, *_further(board)]
+    )
+
+
+def escape_latex(text: str) -> str:
+    """Write text so that LaTeX prints it as it stands, on one line."""
+    return "".join(_SPECIAL.get(character, character) for character in " ".join(text.split()))
+
+
+def to_csv(board: Board) -> str:
+    """Write one line a cell, refused ones included: accuracies as fractions, deltas in percentage points."""
+    shifts = board.shifts
+    lines = [*(_csv_row(row, shifts) for row in board.rows), *(_csv_refusal(r) for r in board.refusals)]
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def _csv_row(row: Row, shifts: tuple[str, ...]) -> dict[str, object]:
+    top1, delta = row.top1, row.delta.interval if row.delta else None
+    return {
+        "dataset": row.key.dataset,
+        "recipe": row.key.recipe,
+        "teacher": row.key.teacher,
+        "family": row.teacher.family,
+        "group": row.teacher.group,
+        "published_outcome": row.teacher.outcome,
+        "student": row.key.student,
+        "same_runs_as_student": row.same_as,
+        "method": row.key.method,
+        "method_kind": row.method.kind,
+        "needs_teacher_at_test": row.method.needs_teacher_at_test,
+        "status": row.status,
+        "seeds_planned": len(row.run_ids),
+        "seeds_done": len(row.done),
+        "seeds_failed": len(row.failed),
+        "seeds_missing": len(row.missing),
+        "seeds_stale": len(row.stale),
+        "top1": top1 and top1.mean,
+        "top1_low": top1 and top1.low,
+        "top1_high": top1 and top1.high,
+        "delta_pp": delta and delta.mean,
+        "delta_pp_low": delta and delta.low,
+        "delta_pp_high": delta and delta.high,
+        "delta_seeds": delta and delta.n,
+        "verdict": row.verdict,
+        "delta_pp_resampled_low": row.resampled and row.resampled.low,
+        "delta_pp_resampled_high": row.resampled and row.resampled.high,
+        "mean_per_class": row.macro,
+        **{f"top1 {split}": row.shifts.get(split) for split in shifts},
+        "test_images": row.images,
+        "wall_s": row.wall_s,
+        "hardware": " | ".join(row.hardware),
+        "reason": "; ".join(row.remarks),
+        "runs": " ".join(row.run_ids.values()),
+    }
+
+
+def _csv_refusal(refusal: Refusal) -> dict[str, object]:
+    names = {part: getattr(refusal, part) for part in ("dataset", "teacher", "student", "method")}
+    return {**names, "status": f"refused ({refusal.kind})", "reason": refusal.reason}
