@@ -1,0 +1,226 @@
+"""A teacher is loaded whole or not at all, and is what its contract says."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vitkd_bench.contracts.taps import LOGITS, POOLED, attention
+from vitkd_bench.networks import build_teacher, create_student, load_teacher, weights_sha256
+from vitkd_bench.registry import TEACHERS
+from vitkd_bench.spec import (
+    Architecture,
+    BadInputError,
+    Components,
+    DamagedFileError,
+    Head,
+    PixelStats,
+    Size,
+    Teacher,
+    WorldError,
+)
+
+GREY = PixelStats(mean=(0.4,) * 3, std=(0.2,) * 3)
+SMALL = Architecture(image_size=32, patch=16, size=Size(width=192, depth=12, heads=3))
+
+
+def contract(**changes: object) -> Teacher:
+    """A timm teacher of three heads and seven classes at 32 px."""
+    facts: dict[str, object] = {
+        "name": "test/ti",
+        "title": "test",
+        "family": "test",
+        "group": "reserve",
+        "paper": "none",
+        "licence": "none",
+        "objective": "none",
+        "architecture": SMALL,
+        "pixels": GREY,
+        "head": Head(kind="labels", label_space="digits", num_classes=7),
+        "timm_name": "deit_tiny_patch16_224",
+    }
+    return Teacher.model_validate({**facts, **changes})
+
+
+def timm_state(image_size: int = 32, **arguments: object) -> dict[str, Tensor]:
+    """Weights of such a teacher."""
+    torch.manual_seed(0)
+    model = timm.create_model("deit_tiny_patch16_224", img_size=image_size, **{"num_classes": 7, **arguments})
+    state: dict[str, Tensor] = model.state_dict()
+    return state
+
+
+def stored(folder: Path, state: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> Path:
+    """Write weights as a file."""
+    path = folder / "weights.safetensors"
+    save_file({name: tensor.to(dtype).contiguous() for name, tensor in state.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_weights_come_out_as_they_went_in(tmp_path: Path, dtype: torch.dtype) -> None:
+    """A file of any floating type gives a float32 network with these very values, and timm's output."""
+    state = timm_state()
+    network = load_teacher(contract(), SMALL, stored(tmp_path, state, dtype))
+    for name, tensor in network.module.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, state[name].to(dtype).float())
+    reference = timm.create_model("deit_tiny_patch16_224", img_size=32, num_classes=7).eval()
+    reference.load_state_dict(network.module.state_dict())
+    pixels = torch.rand(2, 3, 32, 32)
+    features = network(pixels, frozenset({LOGITS, POOLED, attention(11)}))
+    torch.testing.assert_close(features.logits, reference((pixels - 0.4) / 0.2))
+    assert features.attention[11].q.shape == (2, 3, 5, 64)
+
+
+@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+def test_torch_checkpoints_load(tmp_path: Path, key: str | None) -> None:
+    """A torch file holds the weights at its top or where official releases put them."""
+    state, path = timm_state(), tmp_path / "weights.pth"
+    torch.save({key: state, "epoch": 3} if key else state, path)
+    network = load_teacher(contract(), SMALL, path)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in network.module.state_dict().items())
+
+
+def test_keys_that_do_not_fit_are_counted_and_named(tmp_path: Path) -> None:
+    """Missing, unexpected and misshapen keys are told apart; the first five of each are named."""
+    state = timm_state()
+    for i in range(7):
+        del state[f"blocks.{i}.norm1.weight"]
+    state["mask_token"] = torch.zeros(1)
+    state["cls_token"] = torch.zeros(1, 1, 5)
+    with pytest.raises(BadInputError) as caught:
+        load_teacher(contract(), SMALL, stored(tmp_path, state))
+    text = str(caught.value)
+    assert text.startswith("teacher 'test/ti': weights ")
+    assert "7 missing (blocks.0.norm1.weight, " in text
+    assert "blocks.4.norm1.weight, ...)" in text
+    assert "blocks.5.norm1.weight" not in text
+    assert "1 unexpected (mask_token)" in text
+    assert "1 misshapen (cls_token (1, 1, 5) for (1, 1, 192))" in text
+    assert "\n" not in text
+
+
+def test_a_head_is_there_when_it_is_claimed_and_only_then(tmp_path: Path) -> None:
+    """A claimed head that the file lacks is an error; one that nobody claims is left aside."""
+    headless = timm_state(num_classes=0)
+    with pytest.raises(BadInputError, match=r"no head\.weight in the file.*one of 7 classes \(digits\)"):
+        load_teacher(contract(), SMALL, stored(tmp_path, headless))
+    network = load_teacher(contract(head=None), SMALL, stored(tmp_path, timm_state()))
+    assert not network.has_head
+    other = contract(head=Head(kind="labels", label_space="digits", num_classes=9))
+    with pytest.raises(BadInputError, match=r"2 misshapen \(head\.bias \(7,\) for \(9,\)"):
+        load_teacher(other, SMALL, stored(tmp_path, timm_state()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"size": Size(width=192, depth=12, heads=6)}, "size.heads: 6 claimed, 3 found"),
+        ({"size": Size(width=192, depth=6, heads=3)}, "size.depth: 6 claimed, 12 found"),
+        (
+            {"components": Components(layer_scale=0.1)},
+            "components.layer_scale: present claimed, absent found",
+        ),
+        ({"components": Components(position="none")}, "components.position: absent claimed, present found"),
+        ({"components": Components(norm_pre=True)}, "components.norm_pre: True claimed, False found"),
+        ({"components": Components(norm_eps=1e-5)}, "components.norm_eps: 1e-05 claimed"),
+        ({"components": Components(activation="quick_gelu")}, "components.activation: quick_gelu claimed"),
+        ({"registers": 4}, "registers: 4 claimed, 0 found"),
+        ({"class_token": False}, "class_token: False claimed, True found"),
+    ],
+)
+def test_a_contract_that_claims_too_much_is_refused(changes: dict[str, object], part: str) -> None:
+    """What was built is compared with what is claimed, part by part."""
+    claimed = SMALL.with_(**changes)
+    with pytest.raises(BadInputError, match="not what its contract says") as caught:
+        build_teacher(contract(architecture=claimed), claimed)
+    assert part in str(caught.value)
+
+
+def test_an_unknown_timm_model_is_an_error_of_the_contract() -> None:
+    """The field is named, and that it is missing too."""
+    with pytest.raises(BadInputError, match=r"timm_name: .*vit_no_such"):
+        build_teacher(contract(timm_name="vit_no_such"), SMALL)
+    with pytest.raises(BadInputError, match="timm_name: required"):
+        build_teacher(contract(timm_name=None), SMALL)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """No file, a truncated one, a foreign one, one without tensors, one with NaN: each says which and why."""
+    whole = stored(tmp_path, timm_state())
+    with pytest.raises(WorldError, match=r"nowhere\.safetensors: no such file"):
+        load_teacher(contract(), SMALL, tmp_path / "nowhere.safetensors")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(whole.read_bytes()[:-1000])
+    text = tmp_path / "text.pth"
+    text.write_text("not weights")
+    listing = tmp_path / "list.pth"
+    torch.save({"epoch": 3}, listing)
+    broken = timm_state()
+    broken["cls_token"][0, 0, 0] = torch.nan
+    (tmp_path / "nan").mkdir()
+    nan = stored(tmp_path / "nan", broken)
+    for path, reason in (
+        (cut, "cannot be read"),
+        (text, "cannot be read"),
+        (listing, "no tensors"),
+        (nan, "cls_token"),
+    ):
+        with pytest.raises(DamagedFileError, match=rf"{path.name}.*{reason}"):
+            load_teacher(contract(), SMALL, path)
+
+
+def test_an_unsafe_checkpoint_is_not_run(tmp_path: Path) -> None:
+    """A pickle that would run code is refused as damaged."""
+
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "touched",))  # type: ignore[return-value]
+
+    torch.save({"model": Hostile()}, tmp_path / "hostile.pth")
+    with pytest.raises(DamagedFileError, match="hostile"):
+        load_teacher(contract(), SMALL, tmp_path / "hostile.pth")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_position_tables_are_brought_to_the_grid(tmp_path: Path) -> None:
+    """At another image size the embedding is resampled as timm does it, the class token's slot unchanged."""
+    state = timm_state(image_size=64)
+    network = load_teacher(contract(), SMALL, stored(tmp_path, state))
+    position = network.module.state_dict()["pos_embed"]
+    expected = timm.layers.resample_abs_pos_embed(state["pos_embed"], [2, 2], [4, 4], num_prefix_tokens=1)
+    assert torch.equal(position, expected)
+    assert torch.equal(position[:, 0], state["pos_embed"][:, 0])
+
+
+@pytest.mark.parametrize("name", [name for name in TEACHERS.names() if name.startswith("micro/")])
+@pytest.mark.parametrize("image_size", [8, 12])
+def test_micro_teachers_load_what_the_engine_stores(tmp_path: Path, name: str, image_size: int) -> None:
+    """A stored student of a micro teacher's architecture is that teacher, also at another image size."""
+    teacher = TEACHERS.get(name)
+    classes = teacher.head.num_classes if teacher.head else 0
+    student = create_student(teacher.architecture, classes, teacher.pixels, seed=5)
+    path = stored(tmp_path, student.module.state_dict())
+    architecture = teacher.architecture.with_(image_size=image_size)
+    network = load_teacher(teacher, architecture, path)
+    pixels = torch.rand(4, 1, image_size, image_size)
+    pooled = network(pixels, frozenset({POOLED})).pooled
+    assert pooled is not None
+    assert bool(pooled.isfinite().all())
+    assert network.has_head == (teacher.head is not None)
+    if image_size == teacher.architecture.image_size:
+        with torch.no_grad():  # with gradients, torch attends by another kernel where there is a bias
+            assert torch.equal(pooled, student.eval()(pixels).pooled)  # type: ignore[arg-type]
+
+
+def test_a_file_is_known_by_its_sha256(tmp_path: Path) -> None:
+    """The digest is that of the bytes; a file that is not there is said to be so."""
+    path = tmp_path / "weights"
+    path.write_bytes(b"abc")
+    assert weights_sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(WorldError, match="gone"):
+        weights_sha256(tmp_path / "gone")

@@ -1,0 +1,86 @@
+"""Where a token is: the fixed embedding, the relative index, and learned tables at another grid."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from timm.layers import build_sincos2d_pos_embed, resample_abs_pos_embed, resize_rel_pos_bias_table_simple
+from timm.models.beit import gen_relative_position_index
+from torch import Tensor
+
+from vitkd_bench.spec import Architecture, BadInputError
+
+PREFIX_RELATIONS = 3  # prefix to patch, patch to prefix, prefix to prefix: the last rows of a relative table
+
+
+def position_length(architecture: Architecture) -> int:
+    """Count the rows of the absolute position embedding: patches, and the prefix where it has positions."""
+    return architecture.grid**2 + architecture.prefix * architecture.components.position_on_prefix
+
+
+def fixed_position(architecture: Architecture) -> Tensor:
+    """Build the 2D sin-cos embedding of MoCo v3, (1, L, D): row then column, the prefix's slots zero.
+
+    Source: facebookresearch/moco-v3 `vits.py:53-69`, temperature 10000.
+
+    Raises:
+        BadInputError: the width is not divisible by 4.
+    """
+    width, grid = architecture.size.width, architecture.grid
+    if width % 4:
+        raise BadInputError(
+            f"components.position: a fixed 2D embedding needs a width divisible by 4, got {width}"
+        )
+    patches = build_sincos2d_pos_embed([grid, grid], width, interleave_sin_cos=True)
+    empty = patches.new_zeros(position_length(architecture) - grid**2, width)
+    return torch.cat([empty, patches])[None]
+
+
+def relative_index(grid: int, prefix: int) -> Tensor:
+    """Number the relation of every token to every other, (N, N) int64 rows of a relative position table.
+
+    BEiT's numbering (timm `models/beit.py`), which knows one class token; every prefix token here stands in
+    its place, so that registers, or no prefix at all, need no table of another form.
+    """
+    beit = gen_relative_position_index((grid, grid))
+    token = torch.tensor([0] * prefix + list(range(1, grid**2 + 1)))
+    index: Tensor = beit[token][:, token]
+    return index
+
+
+def relative_rows(grid: int) -> int:
+    """Count the rows of a relative table: one for every offset of two patches, three for the prefix."""
+    return (2 * grid - 1) ** 2 + PREFIX_RELATIONS
+
+
+def resample_position(table: Tensor, architecture: Architecture) -> Tensor:
+    """Bring a learned absolute embedding (1, L, D) to the architecture's grid, the prefix's slots unchanged.
+
+    timm's way: bicubic with antialiasing. DINOv2's own code interpolates without antialiasing for the models
+    without registers (`hub/backbones.py`), which gives other values; that variant is not offered yet.
+    """
+    prefix = position_length(architecture) - architecture.grid**2
+    old = math.isqrt(table.shape[1] - prefix)
+    if old**2 + prefix != table.shape[1]:
+        return table  # not a square grid and this prefix: the strict check of shapes names it
+    resampled: Tensor = resample_abs_pos_embed(
+        table, [architecture.grid] * 2, [old, old], num_prefix_tokens=prefix
+    )
+    return resampled
+
+
+def resample_relative(table: Tensor, architecture: Architecture) -> Tensor:
+    """Bring a relative position table (R, heads) to the architecture's grid, bicubic.
+
+    BEiT's own code takes sample points in a geometric progression; timm's form of it indexes in a way that
+    torch has announced to read differently, so it is not used.
+    """
+    if table.shape[0] == relative_rows(architecture.grid):
+        return table
+    old = (math.isqrt(table.shape[0] - PREFIX_RELATIONS) + 1) // 2
+    if relative_rows(old) != table.shape[0]:
+        return table  # as above
+    shape = relative_rows(architecture.grid), table.shape[1]
+    resampled: Tensor = resize_rel_pos_bias_table_simple(table, (architecture.grid,) * 2, shape)
+    return resampled

@@ -1,0 +1,88 @@
+"""Our own Vision Transformer: one module for students and micro teachers, built from an architecture."""
+
+from __future__ import annotations
+
+import torch
+from timm.layers import PatchEmbed, calculate_drop_path_rates
+from torch import Tensor, nn
+
+from vitkd_bench.networks.blocks import Block
+from vitkd_bench.networks.positions import fixed_position, position_length
+from vitkd_bench.spec import Architecture
+
+
+class ViT(nn.Module):
+    """A ViT in stages: `embed`, `encode`, `pool`, `head`.
+
+    Its parameters are named and shaped as in timm's `VisionTransformer(global_pool="avg")`; parts that only
+    BEiT has are named as in timm's `Beit`. So a state dict of either loads. The pooled representation is the
+    mean over patch tokens, then `fc_norm`, for every family: one head for all (AT section 6).
+
+    `num_classes` 0 leaves out the head; `drop_path` is the rate of the last block, rising linearly from 0.
+    Weights are those of torch's constructors: `initialise` gives them their law.
+    """
+
+    def __init__(self, architecture: Architecture, num_classes: int = 0, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.architecture = architecture
+        size, components = architecture.size, architecture.components
+        self.patch_embed = PatchEmbed(
+            architecture.image_size,
+            architecture.patch,
+            architecture.channels,
+            size.width,
+            bias=components.patch_bias,
+        )
+        self.cls_token = _token(1, size.width) if architecture.class_token else None
+        self.reg_token = _token(architecture.registers, size.width) if architecture.registers else None
+        self.pos_embed: Tensor | None
+        if components.position == "learned":
+            self.pos_embed = _token(position_length(architecture), size.width)
+        elif components.position == "fixed":
+            self.register_buffer("pos_embed", fixed_position(architecture))
+        else:
+            self.pos_embed = None
+        self.norm_pre = (
+            nn.LayerNorm(size.width, eps=components.norm_eps) if components.norm_pre else nn.Identity()
+        )
+        rates = calculate_drop_path_rates(drop_path, size.depth)
+        self.blocks = nn.ModuleList(Block(architecture, rate) for rate in rates)
+        self.fc_norm = nn.LayerNorm(size.width, eps=components.norm_eps)
+        self.head = nn.Linear(size.width, num_classes) if num_classes else nn.Identity()
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Turn normalised pixels (B, C, H, W) into tokens (B, N, D): class token, registers, patches."""
+        patches: Tensor = self.patch_embed(pixels)
+        prefix = [t.expand(len(patches), -1, -1) for t in (self.cls_token, self.reg_token) if t is not None]
+        if self.pos_embed is None:
+            tokens = torch.cat([*prefix, patches], dim=1)
+        elif self.architecture.components.position_on_prefix:
+            tokens = torch.cat([*prefix, patches], dim=1) + self.pos_embed
+        else:
+            tokens = torch.cat([*prefix, patches + self.pos_embed], dim=1)
+        normed: Tensor = self.norm_pre(tokens)
+        return normed
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Run all blocks on tokens (B, N, D); any subset of them where there is no relative position bias.
+
+        Raises:
+            BadInputError: a relative position bias, and not all tokens.
+        """
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Average the patch tokens of (B, N, D) and normalise: (B, D)."""
+        pooled: Tensor = self.fc_norm(tokens[:, self.architecture.prefix :].mean(dim=1))
+        return pooled
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Give logits (B, K) of normalised pixels, or the pooled representation (B, D) without a head."""
+        logits: Tensor = self.head(self.pool(self.encode(self.embed(pixels))))
+        return logits
+
+
+def _token(count: int, width: int) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(1, count, width))
