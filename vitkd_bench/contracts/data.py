@@ -44,7 +44,7 @@ class Reader(Protocol):
     def open(
         self, facts: Dataset, settings: DatasetSettings, roots: tuple[Path, ...], image_size: int | None
     ) -> dict[str, Examples]:
-        """Decode the splits `train`, `val` and `test`, disjoint; images at `image_size` where theirs differ.
+        """Decode the splits `train`, `val` and `test`, disjoint; square images of `image_size`, if given.
 
         Raises:
             WorldError: a file is missing or cannot be decoded; names it.

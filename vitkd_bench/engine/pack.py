@@ -105,7 +105,8 @@ class _Loop:
         try:
             trainee.restore(self.store.read_sealed(path))
         except (DamagedFileError, KeyError, RuntimeError, ValueError, TypeError) as error:
-            self.store.set_aside(path, f"checkpoint of run {trainee.run.id} cannot be used: {error}")
+            reason = f"checkpoint of run {trainee.run.id} cannot be used: {error}"
+            self.store.damage.append(f"{reason}; set aside as {self.store.set_aside(path, reason)}")
             fresh = self.setting.fresh(trainee.run)
             self.setting.trainees[self.setting.trainees.index(trainee)] = fresh
             fresh.prepare(self.teacher, self._plain)
@@ -119,7 +120,12 @@ class _Loop:
     def _epoch(self, epoch: int) -> None:
         active = [trainee for trainee in self.trainees if trainee.epoch == epoch]
         stream = TrainStream(
-            self.setting.splits.train, self.setting.recipe, self.setting.seed, self.setting.views, epoch
+            self.setting.splits.train,
+            self.setting.recipe,
+            self.setting.seed,
+            self.setting.views,
+            epoch,
+            native_size=self.setting.splits.dataset.image_size,
         )
         taps = frozenset[str]().union(*(trainee.method.teacher_taps() for trainee in active))
         for batch in stream:
