@@ -1,0 +1,222 @@
+"""The Python surface: what the command line does, as functions.
+
+```python
+import vitkd_bench as vb
+
+suite = vb.load_suite("smoke", ["recipe.epochs=2", "seeds=[0]"])
+plan = vb.plan_suite(suite)
+outcome = vb.run_suite(suite, out="runs/tried", executor="inline", only=["micro/deit:standard:*"])
+frame = vb.load_records("runs/tried")
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vitkd_bench.launch import LaunchOptions, Outcome, Snapshot, launch
+from vitkd_bench.networks import ViTNetwork, load_teacher, weights_sha256
+from vitkd_bench.networks import create_student as _create_student
+from vitkd_bench.pipeline import resolve_dataset
+from vitkd_bench.plan import Inventory, SuiteFile, read_suite
+from vitkd_bench.plan import Preparations as PlannedPreparations
+from vitkd_bench.plan import plan_suite as _plan_suite
+from vitkd_bench.records import Preparations, Store, cache_folder, table
+from vitkd_bench.registry import DATASETS, TEACHERS, load_extension
+from vitkd_bench.report import write_report
+from vitkd_bench.spec import (
+    Plan,
+    ResolvedDataset,
+    Source,
+    Teacher,
+    WorldError,
+    parse_student,
+    resolve_student,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "create_student",
+    "create_teacher",
+    "gather_inventory",
+    "load_records",
+    "load_suite",
+    "plan_suite",
+    "plan_teacher",
+    "run_suite",
+]
+
+
+def load_suite(name_or_path: str, overrides: Sequence[str] = ()) -> SuiteFile:
+    """Read and check a suite: a shipped one by name, or a file; `overrides` are `dotted.path=value`.
+
+    Raises:
+        BadInputError: what is wrong with it, by file, line and field.
+    """
+    suite_file = read_suite(name_or_path, overrides)
+    for name in suite_file.suite.extensions:
+        load_extension(suite_file.folder / name)
+    return suite_file
+
+
+def data_roots(suite_file: SuiteFile | None = None, data_root: Path | None = None) -> tuple[Path, ...]:
+    """List where relative paths are looked for: beside the suite, then `data_root`, then `$VITKD_DATA`."""
+    named = os.environ.get("VITKD_DATA")
+    found = [suite_file.folder if suite_file else None, data_root, Path(named) if named else None]
+    return tuple(path.resolve() for path in found if path is not None)
+
+
+def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...]) -> Inventory:
+    """Look for the data and the weights that a suite names.
+
+    Raises:
+        BadInputError: an unknown data set or teacher, or a bad setting.
+    """
+    datasets: dict[str, ResolvedDataset | str] = {}
+    for i, entry in enumerate(suite_file.suite.datasets):
+        where = f"{suite_file.path}: datasets.{i}"
+        datasets[entry.label] = _resolved(entry.name, entry.settings, roots, where)
+    weights: dict[str, Source | str] = {}
+    training: dict[str, ResolvedDataset | str] = {}
+    for i, asked in enumerate(suite_file.suite.teachers):
+        teacher = TEACHERS.get(asked.name, f"{suite_file.path}: teachers.{i}")
+        if asked.weights is not None:
+            weights[asked.label] = _source(asked.weights, roots)
+        else:
+            training |= _training_sets(teacher, roots)
+    return Inventory(datasets, training, weights)
+
+
+def _resolved(
+    name: str, settings: Mapping[str, Any], roots: tuple[Path, ...], where: str
+) -> ResolvedDataset | str:
+    try:
+        return resolve_dataset(DATASETS.get(name, where), settings, roots, where)
+    except WorldError as error:
+        return str(error)
+
+
+def _source(name: str, roots: tuple[Path, ...]) -> Source | str:
+    for path in (Path(name), *(root / name for root in roots)):
+        if path.is_absolute() and path.is_file():
+            return Source(path=str(path), sha256=weights_sha256(path))
+    return (
+        f"weights {name}: no such file under {', '.join(map(str, roots)) or 'any data root (set VITKD_DATA)'}"
+    )
+
+
+def _training_sets(teacher: Teacher, roots: tuple[Path, ...]) -> dict[str, ResolvedDataset | str]:
+    if teacher.training is None:
+        return {}
+    name = teacher.training.dataset
+    found = {name: _resolved(name, {}, roots, f"teacher {teacher.name}")}
+    if teacher.training.teacher:
+        found |= _training_sets(TEACHERS.get(teacher.training.teacher), roots)
+    return found
+
+
+def plan_suite(suite: SuiteFile | str, *, data_root: Path | None = None, only: Sequence[str] = ()) -> Plan:
+    """Plan a suite: cells, refusals, runs, preparations, packs. Nothing is started or written."""
+    suite_file = load_suite(suite) if isinstance(suite, str) else suite
+    roots = data_roots(suite_file, data_root)
+    return _plan_suite(suite_file, gather_inventory(suite_file, roots), only)
+
+
+def plan_teacher(name: str, *, data_root: Path | None = None) -> Plan:
+    """Plan the making of one micro teacher and of what it needs.
+
+    Raises:
+        WorldError: the teacher is not made here.
+    """
+    teacher = TEACHERS.get(name)
+    preparations = PlannedPreparations(Inventory({}, _training_sets(teacher, data_roots(None, data_root))))
+    use = preparations.use(teacher)
+    if isinstance(use, str):
+        raise WorldError(use)
+    return Plan.of_preparations(teacher.name, preparations.runs, preparations.prepares)
+
+
+def run_suite(  # noqa: PLR0913  (the options of the command, all by name)
+    suite: SuiteFile | str,
+    *,
+    out: Path | str | None = None,
+    executor: Literal["inline", "local"] = "local",
+    jobs: int | None = None,
+    device: str = "cpu",
+    data_root: Path | None = None,
+    only: Sequence[str] = (),
+    watch: Callable[[Snapshot], None] | None = None,
+) -> Outcome:
+    """Run what a suite's plan asks for and is not yet done, and write the report.
+
+    Args:
+        suite: a loaded suite, a shipped one's name, or a file.
+        out: output folder; `runs/<suite>` by default.
+        executor: `inline` runs in this process, `local` under a pool of workers.
+        jobs: how many workers; one a core by default.
+        device: `cpu` or a CUDA device.
+        data_root: where relative paths are looked for beside the suite's folder and `$VITKD_DATA`.
+        only: patterns `teacher:student:method:dataset`.
+        watch: called with the state of the launch about once a second.
+
+    Raises:
+        BadInputError: the suite is wrong; nothing was run or written.
+        WorldError: another launch holds the folder.
+    """
+    suite_file = load_suite(suite) if isinstance(suite, str) else suite
+    plan = plan_suite(suite_file, data_root=data_root, only=only)
+    folder = Path(out) if out is not None else Path("runs") / suite_file.suite.suite
+    roots = data_roots(suite_file, data_root)
+    return launch(
+        plan,
+        Store(folder),
+        Preparations(cache_folder()),
+        LaunchOptions(executor=executor, jobs=jobs or os.cpu_count() or 1, device=device, roots=roots),
+        watch or (lambda _snapshot: None),
+    )
+
+
+def load_records(*folders: Path | str) -> pd.DataFrame:
+    """Read the records of output folders into one frame, a row a run and split."""
+    return table([Path(folder) for folder in folders])
+
+
+def create_teacher(
+    name: str, *, weights: Path | str | None = None, image_size: int | None = None
+) -> ViTNetwork:
+    """Load a teacher, in eval mode and without gradients.
+
+    Raises:
+        WorldError: its weights are not here; a micro teacher not yet made names `vitkd teachers fetch`.
+    """
+    teacher = TEACHERS.get(name)
+    architecture = teacher.architecture.with_(image_size=image_size or teacher.architecture.image_size)
+    if weights is not None:
+        return load_teacher(teacher, architecture, Path(weights))
+    plan = plan_teacher(name)
+    made = next(reversed(plan.preparations))
+    preparations = Preparations(cache_folder())
+    if preparations.ready(made) is None:
+        raise WorldError(f"teacher {name} is not made yet: vitkd teachers fetch {name}")
+    return load_teacher(teacher, architecture, preparations.weights(made))
+
+
+def create_student(
+    student: str, teacher: str, *, num_classes: int, seed: int = 0, image_size: int | None = None
+) -> ViTNetwork:
+    """Build a student `kind[@size]` of a teacher, every weight random and drawn from `seed`."""
+    facts = TEACHERS.get(teacher)
+    architecture = facts.architecture.with_(image_size=image_size or facts.architecture.image_size)
+    resolved = resolve_student(parse_student(student), architecture)
+    return _create_student(resolved, num_classes, facts.pixels, seed)
+
+
+def report_of(*folders: Path | str, out: Path | str | None = None) -> Iterator[Path]:
+    """Write tables, heatmaps and the page of output folders; give the files."""
+    stores = [Path(folder) for folder in folders]
+    yield from write_report(stores, Path(out) if out is not None else stores[0] / "report")
