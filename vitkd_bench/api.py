@@ -13,21 +13,22 @@ frame = vb.load_records("runs/tried")
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vitkd_bench.launch import LaunchOptions, Outcome, Snapshot, launch
+from vitkd_bench.launch import LaunchOptions, Outcome, Snapshot, launch, resolve_device
 from vitkd_bench.networks import ViTNetwork, load_teacher, weights_sha256
 from vitkd_bench.networks import create_student as _create_student
 from vitkd_bench.pipeline import resolve_dataset
 from vitkd_bench.plan import Inventory, SuiteFile, read_suite
 from vitkd_bench.plan import Preparations as PlannedPreparations
 from vitkd_bench.plan import plan_suite as _plan_suite
-from vitkd_bench.records import Preparations, Store, cache_folder, table
+from vitkd_bench.records import Preparations, Store, table
 from vitkd_bench.registry import DATASETS, TEACHERS, load_extension
 from vitkd_bench.report import write_report
 from vitkd_bench.spec import (
+    BadInputError,
     Plan,
     ResolvedDataset,
     Source,
@@ -131,13 +132,13 @@ def plan_teacher(name: str, *, data_root: Path | None = None) -> Plan:
     """Plan the making of one micro teacher and of what it needs.
 
     Raises:
-        WorldError: the teacher is not made here.
+        BadInputError: an unknown teacher, or one that is not made here.
     """
     teacher = TEACHERS.get(name)
     preparations = PlannedPreparations(Inventory({}, _training_sets(teacher, data_roots(None, data_root))))
     use = preparations.use(teacher)
     if isinstance(use, str):
-        raise WorldError(use)
+        raise BadInputError(use)
     return Plan.of_preparations(teacher.name, preparations.runs, preparations.prepares)
 
 
@@ -147,7 +148,7 @@ def run_suite(  # noqa: PLR0913  (the options of the command, all by name)
     out: Path | str | None = None,
     executor: Literal["inline", "local"] = "local",
     jobs: int | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     data_root: Path | None = None,
     only: Sequence[str] = (),
     watch: Callable[[Snapshot], None] | None = None,
@@ -159,7 +160,7 @@ def run_suite(  # noqa: PLR0913  (the options of the command, all by name)
         out: output folder; `runs/<suite>` by default.
         executor: `inline` runs in this process, `local` under a pool of workers.
         jobs: how many workers; one a core by default.
-        device: `cpu` or a CUDA device.
+        device: `cpu`, `cuda`, `cuda:<n>`, or `auto` for a GPU where there is one.
         data_root: where relative paths are looked for beside the suite's folder and `$VITKD_DATA`.
         only: patterns `teacher:student:method:dataset`.
         watch: called with the state of the launch about once a second.
@@ -172,13 +173,11 @@ def run_suite(  # noqa: PLR0913  (the options of the command, all by name)
     plan = plan_suite(suite_file, data_root=data_root, only=only)
     folder = Path(out) if out is not None else Path("runs") / suite_file.suite.suite
     roots = data_roots(suite_file, data_root)
-    return launch(
-        plan,
-        Store(folder),
-        Preparations(cache_folder()),
-        LaunchOptions(executor=executor, jobs=jobs or os.cpu_count() or 1, device=device, roots=roots),
-        watch or (lambda _snapshot: None),
-    )
+    options = LaunchOptions(executor=executor, jobs=jobs, device=resolve_device(device), roots=roots)
+    outcome = launch(plan, Store(folder), Preparations(), options, watch)
+    if not outcome.interrupted:
+        write_report([folder], folder / "report")
+    return outcome
 
 
 def load_records(*folders: Path | str) -> pd.DataFrame:
@@ -200,7 +199,7 @@ def create_teacher(
         return load_teacher(teacher, architecture, Path(weights))
     plan = plan_teacher(name)
     made = next(reversed(plan.preparations))
-    preparations = Preparations(cache_folder())
+    preparations = Preparations()
     if preparations.ready(made) is None:
         raise WorldError(f"teacher {name} is not made yet: vitkd teachers fetch {name}")
     return load_teacher(teacher, architecture, preparations.weights(made))
@@ -214,9 +213,3 @@ def create_student(
     architecture = facts.architecture.with_(image_size=image_size or facts.architecture.image_size)
     resolved = resolve_student(parse_student(student), architecture)
     return _create_student(resolved, num_classes, facts.pixels, seed)
-
-
-def report_of(*folders: Path | str, out: Path | str | None = None) -> Iterator[Path]:
-    """Write tables, heatmaps and the page of output folders; give the files."""
-    stores = [Path(folder) for folder in folders]
-    yield from write_report(stores, Path(out) if out is not None else stores[0] / "report")

@@ -6,6 +6,18 @@ Takes about a minute on one core. Prints ratios fused / plain, forward and backw
 the better one. Both forms run in turns on the same tensors, so that other load falls on both. Peak memory is
 that of tensors made on the way, without the inputs (CPU: what operators give; CUDA: what the allocator says).
 Heads are 6 of width 64.
+
+On a Xeon (Ice Lake class, 2.8 GHz, one of two cores, other work running beside):
+
+    cpu, torch 2.13.0+cpu, 1 thread(s): ratio of time, ratio of memory
+    tokens  images           copy            ce            kl
+        17      64     0.99  1.00    1.04  1.77    0.97  1.77
+        50      32     0.98  1.00    0.92  0.82    0.87  0.97
+       197       8     1.84  0.65    0.76  0.21    0.76  0.25
+       577       2     1.60  0.22    0.63  0.07    0.71  0.08
+      1370       1     1.33  0.09    0.25  0.03    0.26  0.04
+
+Not yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -33,7 +45,7 @@ class PeakMemory(TorchDispatchMode):
     """The most bytes that tensors made under it took at one time."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.living: dict[int, tuple[StorageWeakRef, int]] = {}
         self.peak = 0
 
@@ -98,7 +110,8 @@ def peak(step: Step, device: str) -> int:
         before = torch.cuda.memory_allocated()
         step()
         return torch.cuda.max_memory_allocated() - before
-    with PeakMemory() as memory:
+    memory = PeakMemory()
+    with memory:
         step()
     return memory.peak
 

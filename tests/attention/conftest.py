@@ -46,7 +46,8 @@ class Block(nn.Module):
         self, width: int, heads: int, attend: Callable[..., Tensor] | None = None, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.heads, self.dropout, self.attend, self.inner = heads, dropout, attend, False
+        self.heads, self.dropout, self.attend = heads, dropout, attend
+        self.inner: dict[str, Any] = {}  # options of a checkpoint around the attention alone
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
 
@@ -61,7 +62,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the tokens, then each by itself, (B, N, D) to (B, N, D)."""
-        mixed = checkpoint(self.attention, x, use_reentrant=False) if self.inner else self.attention(x)
+        mixed = checkpoint(self.attention, x, **self.inner) if self.inner else self.attention(x)
         x = x + mixed
         out: Tensor = x + self.mlp(x)
         return out

@@ -48,6 +48,19 @@ def test_logits_are_float32_or_better(make_call: MakeCall, given: torch.dtype, c
     assert torch.equal(exact, logits)
 
 
+def test_a_query_without_keys_attends_to_nothing(make_call: MakeCall) -> None:
+    """Where every key of a query is masked, its row and gradient are zero, as in torch."""
+    bias = torch.zeros(5, 5, dtype=torch.float64)
+    bias[2] = float("-inf")
+    call = replace(make_call(), bias=bias)
+    leaf = call.k.requires_grad_()
+    expected = F.scaled_dot_product_attention(call.q, leaf, call.v, bias, scale=call.scale)
+    torch.testing.assert_close(call.maps() @ call.v, expected)
+    assert call.maps()[:, :, 2].count_nonzero() == 0
+    given, wanted = (torch.autograd.grad(out.sum(), leaf)[0] for out in (call.maps() @ call.v, expected))
+    torch.testing.assert_close(given, wanted)
+
+
 def test_detach_cuts_every_tensor(make_call: MakeCall) -> None:
     """A detached call keeps its values and leaves the graph."""
     call = make_call(bias=(5, 5))

@@ -9,14 +9,15 @@ from vitkd_bench.attention import AttentionCall, copied_attention
 MakeCall = Callable[..., AttentionCall]
 
 
-@pytest.mark.parametrize("bias", [None, (1, 3, 17, 17)])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("tokens", [1, 17, 63, 64, 197])
 @pytest.mark.parametrize("width", [3, 4, 7])
 def test_copy_applies_the_map_to_the_values(
-    make_call: MakeCall, width: int, bias: tuple[int, ...] | None
+    make_call: MakeCall, width: int, tokens: int, *, biased: bool
 ) -> None:
     """Copied attention is the teacher's map times the student's values, and so its gradient, at any width."""
-    teacher = make_call(tokens=17, width=4, bias=bias)
-    v = make_call(tokens=17, width=width, seed=1).v
+    teacher = make_call(tokens=tokens, width=4, bias=(1, 3, tokens, tokens) if biased else None)
+    v = make_call(tokens=tokens, width=width, seed=1).v
     fused, plain = v.clone().requires_grad_(), v.clone().requires_grad_()
     upstream = torch.randn(v.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     out, expected = copied_attention(teacher, fused), teacher.maps() @ plain
@@ -26,9 +27,10 @@ def test_copy_applies_the_map_to_the_values(
     torch.testing.assert_close(fused.grad, plain.grad, atol=1e-8, rtol=0)
 
 
-def test_copy_takes_values_as_they_lie(make_call: MakeCall) -> None:
+@pytest.mark.parametrize("tokens", [5, 65])
+def test_copy_takes_values_as_they_lie(make_call: MakeCall, tokens: int) -> None:
     """Values whose last dimension is not contiguous give the same as contiguous ones."""
-    teacher, v = make_call(), make_call(seed=1).v
+    teacher, v = make_call(tokens=tokens), make_call(tokens=tokens, seed=1).v
     turned = v.mT.contiguous().mT
     assert turned.stride(-1) != 1
     torch.testing.assert_close(
@@ -36,9 +38,10 @@ def test_copy_takes_values_as_they_lie(make_call: MakeCall) -> None:
     )
 
 
-def test_copy_keeps_the_dtype_of_the_values(make_call: MakeCall) -> None:
+@pytest.mark.parametrize("tokens", [5, 65])
+def test_copy_keeps_the_dtype_of_the_values(make_call: MakeCall, tokens: int) -> None:
     """A teacher in another precision gives way to the student's."""
-    teacher, v = make_call(bias=(5, 5)), make_call(seed=1).v
+    teacher, v = make_call(tokens=tokens, bias=(tokens, tokens)), make_call(tokens=tokens, seed=1).v
     for dtype in (torch.float32, torch.bfloat16):
         out = copied_attention(teacher, v.to(dtype))
         assert out.dtype == dtype

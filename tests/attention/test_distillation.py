@@ -103,7 +103,7 @@ def test_some_queries_only(make_call: MakeCall) -> None:
     ours, theirs = replace(student, q=student.q[:, :, 1:]), replace(teacher, q=teacher.q[:, :, 1:])
     rows = -(teacher.maps() * student.maps().log()).sum(dim=-1)
     assert_forms_agree(ours, theirs, "ce")
-    torch.testing.assert_close(attention_distillation(ours, theirs), rows[:, :, 1:].mean())
+    torch.testing.assert_close(attention_distillation(ours, theirs, form="fused"), rows[:, :, 1:].mean())
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -203,10 +203,10 @@ def test_no_gradient_is_made_where_none_is_wanted(
     monkeypatch.setattr(sweep._Gradients, "add", fail)
     student, teacher = make_call(), make_call(seed=1)
     expected = plain_distillation(student, teacher)
-    torch.testing.assert_close(attention_distillation(student, teacher), expected)
+    torch.testing.assert_close(attention_distillation(student, teacher, form="fused"), expected)
     student.q.requires_grad_()
     with torch.no_grad():
-        torch.testing.assert_close(attention_distillation(student, teacher), expected)
+        torch.testing.assert_close(attention_distillation(student, teacher, form="fused"), expected)
 
 
 @pytest.mark.parametrize("form", ["fused", "plain"])
@@ -224,6 +224,19 @@ def test_maps_of_other_shape_are_refused(
     """Maps that cannot be laid on one another are refused by name, even where they would broadcast."""
     with pytest.raises(ValueError, match=said):
         attention_distillation(make_call(), make_call(**differing), form=form)
+
+
+def test_auto_goes_by_size(make_call: MakeCall) -> None:
+    """From 32 keys on the default is the form that can be differentiated once only."""
+
+    def differentiate(keys: int) -> None:
+        student, teacher = make_call(1, 1, keys), make_call(1, 1, keys, seed=1)
+        value = attention_distillation(replace(student, q=student.q.requires_grad_()), teacher)
+        torch.autograd.grad(value, student.q, create_graph=True)
+
+    differentiate(31)
+    with pytest.raises(RuntimeError, match="differentiated once"):
+        differentiate(32)
 
 
 def test_unknown_words_are_refused(make_call: MakeCall) -> None:

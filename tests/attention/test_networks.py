@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vitkd_bench.attention import AttentionCall, Tap, attention_distillation
 
-SMALL = {"img_size": 32, "depth": 3, "embed_dim": 48, "num_heads": 3, "num_classes": 4, "class_token": True}
+SMALL = {"img_size": 64, "depth": 3, "embed_dim": 48, "num_heads": 3, "num_classes": 4, "class_token": True}
 # What each adds to plain attention: nothing; a learned bias; rotary embedding; registers and layer scale; a
 # pooling head that attends, and no class token.
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -35,8 +35,8 @@ def build(name: str, seed: int = 0) -> Any:
 
 @pytest.fixture(scope="module")
 def pictures() -> Tensor:
-    """Two images of 32 pixels."""
-    return torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    """Two images of 64 pixels: 64 patches, and the class token where there is one."""
+    return torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 def read_all(network: Any, pictures: Tensor) -> dict[int, AttentionCall]:
@@ -90,7 +90,7 @@ def step(network: Any, tap: Tap, pictures: Tensor, teacher: dict[int, AttentionC
     network.zero_grad()
     tap.read([2])
     tap.replace({0: teacher[0]})
-    loss = network(pictures).square().mean() + attention_distillation(tap.calls[2], teacher[2])
+    loss = network(pictures).square().mean() + attention_distillation(tap.calls[2], teacher[2], form="fused")
     loss.backward()
     tap.clear()
     return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}

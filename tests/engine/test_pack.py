@@ -68,8 +68,7 @@ def test_a_run_alone_gives_the_record_of_its_pack(
     assert one is not None
     assert other is not None
     assert one.result() == other.result()
-    name = f"{run.id}.npz"
-    assert (alone.predictions / name).read_bytes() == (together.predictions / name).read_bytes()
+    assert alone.predictions_path(run.id).read_bytes() == together.predictions_path(run.id).read_bytes()
 
 
 def test_a_second_execution_does_nothing(finished: tuple[Plan, Store], preparations: Preparations) -> None:

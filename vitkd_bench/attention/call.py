@@ -44,9 +44,13 @@ class AttentionCall:
     def maps(self) -> Tensor:
         """Compute the attention maps: (B, H, M, N), rows sum to 1, float32 or better.
 
-        A query whose keys are all masked has no map: its row is NaN.
+        A query whose keys are all masked attends to nothing: its row is zero, as in torch's own attention.
         """
-        return self.logits().softmax(dim=-1)
+        logits = self.logits()
+        if self.bias is None:
+            return logits.softmax(dim=-1)
+        blank = (logits == float("-inf")).all(dim=-1, keepdim=True)
+        return logits.masked_fill(blank, 0).softmax(dim=-1).masked_fill(blank, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,11 @@ from vitkd_bench.attention.sweep import fused_distillation
 Loss = Literal["ce", "kl"]
 Form = Literal["auto", "fused", "plain"]
 
+# Keys from which the fused form is the better one on a CPU. At 17 keys both take the same time, and maps are
+# smaller than the gradients that the fused form keeps; at 37 it takes 0.7 to 0.85 of the plain form's time
+# and less memory.
+FUSED_FROM = 32
+
 
 def attention_distillation(
     student: AttentionCall, teacher: AttentionCall, *, loss: Loss = "ce", form: Form = "auto"
@@ -24,9 +29,10 @@ def attention_distillation(
     float32 or better. Gradients reach the student's q, k and bias; the teacher gets none. Head width and
     scale may differ.
 
-    `form`: ``plain`` makes the maps, ``fused`` never does: its memory is linear in tokens (a bias that needs
-    a gradient apart), its gradients are exact and computed in forward, and it can be differentiated once.
-    ``auto`` is ``fused``, which was the faster one at every size measured (benchmarks/speed/attention.py).
+    `form`: ``plain`` makes the maps. ``fused`` never does: its memory is linear in tokens (a bias that needs
+    a gradient apart), its gradients are exact and computed in forward, and it can be differentiated once; a
+    second time raises. ``auto`` is ``plain`` for fewer than 32 keys on a CPU, else ``fused``: the faster one
+    at the sizes measured (benchmarks/speed/attention.py), on a GPU by reckoning.
 
     Source: Li et al., NeurIPS 2024 (arXiv:2411.09702), "attention distillation"; the reduction is theirs.
 
@@ -34,7 +40,7 @@ def attention_distillation(
         ValueError: batch, heads, queries, keys or device differ, or `loss` or `form` is unknown.
     """
     _refuse(student, teacher, loss, form)
-    if form == "plain":
+    if form == "plain" or (form == "auto" and _few_keys(student)):
         return _plain(student, teacher, loss)
     return fused_distillation(student, teacher.detach(), kl=loss == "kl")
 
@@ -48,6 +54,10 @@ def plain_distillation(student: AttentionCall, teacher: AttentionCall, *, loss: 
         ValueError: as `attention_distillation`.
     """
     return attention_distillation(student, teacher, loss=loss, form="plain")
+
+
+def _few_keys(call: AttentionCall) -> bool:
+    return call.q.device.type == "cpu" and call.k.shape[2] < FUSED_FROM
 
 
 def _plain(student: AttentionCall, teacher: AttentionCall, loss: Loss) -> Tensor:

@@ -9,7 +9,8 @@ Calls of fused attention (``logsumexp - scale * q . sdpa(q_t, k_t, k_s)`` and it
 same and were the first form. They make each map two or three times over, and the sweep once: on one CPU core
 they took 1.3 to 2 times its time at 197 to 1370 tokens. They also lose digits where the two maps are near
 each other (KL is then a difference of large numbers), take no bias that needs a gradient, and lean on private
-operators of torch for the logsumexp. The sweep uses public operators only, on every device and in float64.
+operators of torch for the logsumexp. The sweep uses public operators only, on every device and in float64. It
+has run on CPUs only so far.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 from vitkd_bench.attention.call import AttentionCall
 
 # Entries of a tile. On a CPU a tile must stay in the second-level cache (1 MiB of float32; half and twice as
-# many were within 15 %). On a GPU it must be large enough to hide the launches of ten kernels.
+# many took up to a fifth longer). On a GPU it must be large enough to hide the launches of ten kernels.
 TILE_CPU = 2**18
 TILE_GPU = 2**24
 
@@ -36,16 +37,16 @@ def fused_distillation(student: AttentionCall, teacher: AttentionCall, *, kl: bo
     """Compute the mean cross-entropy or KL of the student's attention rows (see `attention_distillation`)."""
     q, k, bias = student.q, student.k, student.bias
     wanted = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in (q, k, bias)]
-    task = _Task(student.scale, teacher, kl, wanted)
+    task = _Task(student, teacher, kl, wanted)
     loss: Tensor = _Distillation.apply(q, k, bias, task)  # type: ignore[no-untyped-call]
     return loss
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Task:
-    """What the autograd function needs beside the student's tensors."""
+    """Both sides; q, k and bias of the student also go in by themselves, as autograd wants them."""
 
-    scale: float
+    student: AttentionCall
     teacher: AttentionCall
     kl: bool
     wanted: list[bool]  # gradients of q, k, bias
@@ -58,7 +59,7 @@ class _Distillation(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, bias: Tensor | None, task: _Task) -> Tensor:
         dtype = torch.promote_types(torch.promote_types(q.dtype, task.teacher.q.dtype), torch.float32)
         with torch.autocast(q.device.type, enabled=False):
-            ours = _Logits(AttentionCall(q, k, k, bias, task.scale), dtype)
+            ours = _Logits(task.student, dtype)
             gradients = _Gradients(ours, bias, task.wanted)
             loss = _sweep(ours, _Logits(task.teacher, dtype), gradients, kl=task.kl)
         ctx.save_for_backward(gradients.q, gradients.k, gradients.bias)
@@ -67,9 +68,8 @@ class _Distillation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        if (
-            torch.is_grad_enabled()
-        ):  # once_differentiable lets a constant through: nothing upstream has a graph
+        # torch's once_differentiable would let a constant through here: nothing upstream has a graph.
+        if torch.is_grad_enabled():
             raise RuntimeError(
                 "the fused form of attention_distillation can be differentiated once, and create_graph=True "
                 "asks for more: use form='plain'"

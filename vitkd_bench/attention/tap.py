@@ -31,7 +31,9 @@ class Tap:
 
     Activation checkpointing: what was armed must stay so until backward has run. The recomputation then sees
     the same replacement and leaves alone what was read. ``use_reentrant=True`` is refused; a recomputation
-    that would see another replacement than its forward raises in backward.
+    that would see another replacement than its forward raises in backward. Where checkpoints lie inside the
+    blocks (transformers puts them there) the hooks do not see the recomputation: reading is right, replacing
+    raises in backward.
 
     Raises:
         ValueError: no blocks, a block twice or inside another, or a block that has a tap already.
@@ -45,9 +47,7 @@ class Tap:
         self._replacing: dict[int, Replacement] = {}
         self._calls: dict[int, AttentionCall] = {}
         self._reader = 0  # the thread whose forward filled `_calls`
-        self._unproven: dict[
-            int, int
-        ] = {}  # block -> token of its last forward, while that may be recomputed
+        self._unproven: dict[int, int] = {}  # the token of a block's last forward, until it is recomputed
         handles = [handle for index, block in enumerate(self.blocks) for handle in _hook(self, index, block)]
         self._taking_away = weakref.finalize(self, _take_away, handles)
         self._taking_away.atexit = False

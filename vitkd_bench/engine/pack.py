@@ -37,10 +37,7 @@ def is_done(run: Run, plan: Plan, store: Store, preparations: Preparations) -> b
     """Say whether a run needs no work: a sound record is there, with every split that the plan asks for."""
     if run.id in plan.preparations:
         return preparations.ready(run.id) is not None
-    record = store.read(run.id)
-    wanted = plan.evaluate.get(run.dataset.name, ("val", "test"))
-    done = record is not None and record.status == "done" and set(wanted) <= set(record.metrics)
-    return done and store.predictions(run.id) is not None
+    return store.is_finished(run.id, plan.splits_of(run.id))
 
 
 def run_pack(plan: Plan, pack: Pack, store: Store, preparations: Preparations, options: PackOptions) -> None:

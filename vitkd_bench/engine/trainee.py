@@ -35,7 +35,12 @@ class Trainee:
         self.entry = METHODS.get(run.method.name)
         self.config = self.entry.method.Config.parse(run.method.settings, f"run {run.id}")
         self.network: ViTNetwork = create_student(
-            run.student, num_classes, run.dataset.pixels, run.seed, run.recipe.drop_path
+            run.student,
+            num_classes,
+            run.dataset.pixels,
+            run.seed,
+            run.recipe.drop_path,
+            run.recipe.initialisation,
         ).to(device)
         with GlobalState.fresh(seeded(run.seed, "method"), device).swapped_in(device):
             self.method: Method = self.entry.method(self.config, cell)

@@ -98,7 +98,7 @@ class Board:
         """Whether a run or preparation needs no more work, as the disk says now."""
         if run in self.plan.preparations:
             return self.preparations.ready(run) is not None
-        return is_finished(self.plan, self.store, run)
+        return self.store.is_finished(run, self.plan.splits_of(run))
 
     def give_up(self, pack: Pack, kind: str, message: str) -> None:
         """Leave a failed record for every unfinished run of a pack, and end it."""
@@ -163,13 +163,4 @@ class Board:
 
 def finished_runs(plan: Plan, store: Store) -> set[str]:
     """The runs of a plan, preparations left out, that need no more work."""
-    return {run for run in plan.runs if is_finished(plan, store, run)}
-
-
-def is_finished(plan: Plan, store: Store, run: str) -> bool:
-    """Whether a run has a sound record of success, every split that the plan asks for, and predictions."""
-    record = store.read(run)
-    if record is None or record.status != "done":
-        return False
-    wanted = plan.evaluate.get(plan.runs[run].dataset.name, ("val", "test"))
-    return set(wanted) <= set(record.metrics) and store.predictions(run) is not None
+    return {run for run in plan.runs if store.is_finished(run, plan.splits_of(run))}

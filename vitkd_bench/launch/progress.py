@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from vitkd_bench.launch.board import Board, finished_runs, is_finished
+from vitkd_bench.launch.board import Board, finished_runs
 from vitkd_bench.launch.order import run_cost
 from vitkd_bench.spec import Record
 
@@ -111,7 +111,9 @@ class Progress:
 
     def _is_done(self, run: str) -> bool:
         # looking at a preparation means hashing its weights: wait until somebody says that it is over
-        return run in self.board.plan.runs and is_finished(self.board.plan, self.board.store, run)
+        return run in self.board.plan.runs and self.board.store.is_finished(
+            run, self.board.plan.splits_of(run)
+        )
 
     def _record(self, run: str) -> Record | None:
         if run in self.board.plan.preparations:

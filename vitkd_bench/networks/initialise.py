@@ -1,10 +1,16 @@
-"""One law of initialisation for every student, drawn separately for every parameter.
+"""One law of initialisation for all students of a comparison, drawn separately for every parameter.
 
-The law is timm's default for ViTs (`models/vision_transformer.py`, `init_weights_vit_timm`): linear weights
-and the position embedding from a normal of deviation 0.02 cut at +-2, class token and registers from one of
-1e-6, biases zero, norms one, the patch projection as torch makes a convolution. Layer scale starts at its
-declared value and the relative position table at zero. No family's own law is used, so that native and
-standard students differ in components only (AT section 6).
+The law `timm` is timm's default for ViTs (`models/vision_transformer.py`, `init_weights_vit_timm`): linear
+weights and the position embedding from a normal of deviation 0.02 cut at +-2, class token and registers from
+one of 1e-6, biases zero, norms one, the patch projection as torch makes a convolution. Layer scale starts at
+its declared value and the relative position table at zero. No family's own law is used, so that native and
+standard students differ in components only.
+
+The law `small` is for widths far below those that the other was made for. At width 48 and patches of four
+pixels a position embedding of deviation 0.02 is a thirtieth of a patch token, attention starts uniform, and
+the mean over patches sees no order for hundreds of steps. So linear weights are Xavier uniform, as in the
+original ViT and in MAE (facebookresearch/mae `models_mae.py`), and positions have deviation 0.3, the size of
+a patch token; relative position tables, which stand in their place, deviation 1. The rest is as in `timm`.
 
 Each parameter has a random stream of its own, named after it. A standard and a native student of one seed
 therefore share the weights of all parts that both have, whatever stands between those parts: their paired
@@ -16,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from timm.layers import LayerScale
@@ -25,13 +32,16 @@ from vitkd_bench.networks.vit import ViT
 from vitkd_bench.spec import seeded
 
 Law = Callable[[Tensor, Generator], object]
+LawName = Literal["timm", "small"]
 
 TOKEN_STD = 1e-6
 WEIGHT_STD = 0.02
+SMALL_POSITION_STD = 0.3
+SMALL_TABLE_STD = 1.0
 
 
 @torch.no_grad()
-def initialise(vit: ViT, seed: int) -> None:
+def initialise(vit: ViT, seed: int, law: LawName = "timm") -> None:
     """Draw every parameter of `vit` from a stream of `seed` that is named after it; no global state is used.
 
     Raises:
@@ -40,7 +50,19 @@ def initialise(vit: ViT, seed: int) -> None:
     for name, parameter in vit.named_parameters():
         owner = vit.get_submodule(name.rpartition(".")[0])
         generator = Generator().manual_seed(seeded(seed, "initialisation", name))
-        _law(owner, name)(parameter, generator)
+        special = _small_law(owner, name) if law == "small" else None
+        (special or _law(owner, name))(parameter, generator)
+
+
+def _small_law(owner: nn.Module, name: str) -> Law | None:
+    """Give the law of a part in which `small` differs from `timm`."""
+    if isinstance(owner, nn.Linear) and name.endswith(".weight"):
+        return lambda p, g: nn.init.xavier_uniform_(p, generator=g)
+    if name == "pos_embed":
+        return lambda p, g: nn.init.normal_(p, std=SMALL_POSITION_STD, generator=g)
+    if name.endswith("relative_position_bias_table"):
+        return lambda p, g: nn.init.normal_(p, std=SMALL_TABLE_STD, generator=g)
+    return None
 
 
 def _law(owner: nn.Module, name: str) -> Law:

@@ -63,9 +63,11 @@ def read_suite(name_or_path: str, overrides: Sequence[str] = ()) -> SuiteFile:
     """
     path = find_suite(name_or_path)
     data, lines = _read_with_includes(path, ())
+    suite = Suite.parse(data, str(path), lines)
     for override in overrides:
         _override(data, override)
-    return SuiteFile(Suite.parse(data, str(path), lines), path)
+        suite = Suite.parse(data, f"{path} with --set {override}")
+    return SuiteFile(suite, path)
 
 
 def _read_with_includes(

@@ -102,7 +102,7 @@ class _Planner:
                 and not isinstance(source := self.inventory.weights.get(teacher.label), str | None)
             },
             evaluate=self._evaluate(),
-            extensions=tuple(str(self.suite_file.folder / name) for name in suite.extensions),
+            extensions=tuple(str((self.suite_file.folder / name).resolve()) for name in suite.extensions),
             keep=suite.keep,
         )
 

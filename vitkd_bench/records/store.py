@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -154,13 +154,13 @@ class Store:
             Runs whose sound record says `done`, has those splits, and has sound predictions beside it.
         """
         splits = wanted or {}
-        return {
-            run_id
-            for run_id, record in self.records().items()
-            if record.status == "done"
-            and set(splits.get(run_id, ())) <= set(record.metrics)
-            and self._sound_predictions(run_id) is not None
-        }
+        return {run_id for run_id in self.records() if self.is_finished(run_id, splits.get(run_id, ()))}
+
+    def is_finished(self, run_id: str, splits: Iterable[str] = ()) -> bool:
+        """Say whether a sound record says `done` with these splits, and has sound predictions beside it."""
+        record = self.read(run_id)
+        done = record is not None and record.status == "done" and set(splits) <= set(record.metrics)
+        return done and self._sound_predictions(run_id) is not None
 
     # --- damage ---
 

@@ -94,6 +94,10 @@ class Plan(Frozen):
     extensions: tuple[str, ...] = ()
     keep: Literal["none", "student"] = "none"
 
+    def splits_of(self, run_id: str) -> tuple[str, ...]:
+        """Name the splits that a run is evaluated on."""
+        return self.evaluate.get(self.runs[run_id].dataset.name, ("val", "test"))
+
     def all_runs(self) -> dict[str, Run]:
         """Preparations first, then runs."""
         return {**self.preparations, **self.runs}

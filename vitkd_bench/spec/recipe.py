@@ -36,9 +36,10 @@ class Augmentation(Frozen):
 class Recipe(Frozen):
     """How a student is trained. AdamW, linear warm-up, cosine to `min_lr`; last epoch reported.
 
-    `lr` is the peak rate for `batch_size` (not scaled); `clip_grad` a norm; `image_size` the side in
-    pixels to which images are brought (None: the data set's own). Biases, norms, tokens and tables are not
-    decayed.
+    `lr` is the peak rate for `batch_size` (not scaled); `clip_grad` a norm; `image_size` the side in pixels
+    to which images are brought (None: the data set's own). `initialisation` is the law by which students'
+    weights are drawn, `small` for micro networks (`networks.initialise`). Biases, norms, tokens and tables
+    are not decayed.
     """
 
     name: str = ""
@@ -56,6 +57,7 @@ class Recipe(Frozen):
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     image_size: int | None = Field(default=None, gt=0)
     augmentation: Augmentation = Augmentation()
+    initialisation: Literal["timm", "small"] = "timm"
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def identity(self) -> dict[str, object]:

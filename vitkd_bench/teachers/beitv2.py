@@ -21,6 +21,6 @@ TEACHERS.register(
             Components(layer_scale=0.1, relative_position_bias=True, position="none", qkv_bias="qv")
         ),
         notes="Its tokenizer is a codebook on micro/clip's patch tokens; a relative table in every block.",
-        **made_from_digits("pretrain_beitv2", reads="micro/clip"),
+        **made_from_digits("pretrain_beitv2", "micro_pretrain_masked", reads="micro/clip"),
     )
 )

@@ -19,6 +19,6 @@ TEACHERS.register(
         objective="masked pixels",
         architecture=micro_architecture(),
         notes="The position embedding is learned from the start, where MAE's is fixed at pretraining.",
-        **made_from_digits("pretrain_mae"),
+        **made_from_digits("pretrain_mae", "micro_pretrain_masked"),
     )
 )

@@ -1,0 +1,219 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vitkd_bench.attention import AttentionCall
+from vitkd_bench.methods._prototypes import koleo_loss, prototype_loss, sharpened, sinkhorn_knopp
+from vitkd_bench.methods.attn_distill import attn_distill_loss
+from vitkd_bench.methods.kd import kd_loss
+from vitkd_bench.methods.none import none_loss
+from vitkd_bench.methods.pretrain_clip import clip_loss
+from vitkd_bench.methods.pretrain_mae import masked_pixel_loss
+from vitkd_bench.methods.pretrain_mocov3 import info_nce_loss
+from vitkd_bench.methods.pretrain_siglip2 import masked_token_loss, siglip_loss
+
+# G1 of the reference: student and teacher logits of three samples and four classes
+S = torch.tensor([[1, 0.5, -0.5, 0], [0.2, -0.3, 0.9, -0.6], [-1, 0.4, 0.1, 0.7]], dtype=torch.float64)
+T = torch.tensor([[2, 0, -1, 0.5], [-0.4, 0.1, 1.5, -0.2], [-0.5, 0.3, 0.8, 1.2]], dtype=torch.float64)
+Y = torch.tensor([0, 2, 1])
+
+
+def double(*shape: int, seed: int = 0) -> Tensor:
+    """Draw a float64 tensor that wants gradients."""
+    return torch.randn(
+        *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    ).requires_grad_()
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    """Draw rows of length one."""
+    return F.normalize(double(*shape, seed=seed).detach(), dim=-1).requires_grad_()
+
+
+def test_label_loss_has_its_golden_value() -> None:
+    """Cross-entropy of G1, and with smoothing the mixture that its definition says."""
+    assert none_loss(S, Y).item() == pytest.approx(0.8986802400, abs=1e-10)
+    uniform = -F.log_softmax(S, dim=1).mean()
+    assert none_loss(S, Y, 0.1).item() == pytest.approx(0.9 * 0.8986802400 + 0.1 * uniform.item(), abs=1e-10)
+
+
+@pytest.mark.parametrize(("temperature", "golden"), [(1, 0.0962425980), (2, 0.1194688024), (4, 0.1237204517)])
+def test_kd_has_its_golden_values(temperature: float, golden: float) -> None:
+    """The distillation term of G1 at three temperatures."""
+    assert kd_loss(S, T, temperature).item() == pytest.approx(golden, abs=1e-9)
+
+
+def test_kd_sums_over_classes() -> None:
+    """The golden total .9 kd(4) + .1 CE; dividing by the classes too would be a known error."""
+    assert (0.9 * kd_loss(S, T, 4) + 0.1 * none_loss(S, Y)).item() == pytest.approx(0.2012164305, abs=1e-9)
+    assert kd_loss(S, T, 4).item() != pytest.approx(0.0309301129, abs=1e-3)
+
+
+@given(st.floats(0.3, 20), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_kd_gradient_is_the_published_one(temperature: float, seed: int) -> None:
+    """The gradient on each row is T (p_s - p_t) / B, and rows may be shifted by constants."""
+    s, t = double(5, 7, seed=seed), double(5, 7, seed=seed + 100).detach()
+    (gradient,) = torch.autograd.grad(kd_loss(s, t, temperature), s)
+    expected = temperature * (F.softmax(s / temperature, 1) - F.softmax(t / temperature, 1)) / 5
+    torch.testing.assert_close(gradient, expected, atol=1e-12, rtol=1e-9)
+    shifted = kd_loss(s + double(5, 1, seed=7), t + double(5, 1, seed=8), temperature)
+    torch.testing.assert_close(shifted, kd_loss(s, t, temperature), atol=1e-9, rtol=1e-9)
+
+
+def test_kd_of_equals_is_zero_and_the_teacher_gets_no_gradient() -> None:
+    """Equal logits lose nothing; a teacher that wants gradients gets none."""
+    teacher = T.clone().requires_grad_()
+    assert kd_loss(T, T, 3).item() == pytest.approx(0, abs=1e-15)
+    kd_loss(S.clone().requires_grad_(), teacher).backward()
+    assert teacher.grad is None
+
+
+def calls(seed: int, blocks: int = 2) -> list[AttentionCall]:
+    """Draw attention calls of 2 images, 3 heads, 5 tokens."""
+    return [
+        AttentionCall(q, k, k, None, 0.5)
+        for q, k in (
+            (double(2, 3, 5, 4, seed=seed + i), double(2, 3, 5, 4, seed=seed + 50 + i)) for i in range(blocks)
+        )
+    ]
+
+
+def plain(student: AttentionCall, teacher: AttentionCall) -> Tensor:
+    """Cross-entropy of maps as the published code writes it."""
+    maps = torch.softmax(teacher.q @ teacher.k.transpose(-1, -2) * teacher.scale, -1)
+    logs = torch.log_softmax(student.q @ student.k.transpose(-1, -2) * student.scale, -1)
+    return -(maps * logs).sum(-1).mean()
+
+
+def test_attention_loss_sums_over_blocks() -> None:
+    """The sum over blocks of the plain cross-entropy; no mean over blocks."""
+    student, teacher = calls(0, 3), calls(200, 3)
+    expected = sum(plain(s, t) for s, t in zip(student, teacher, strict=True))
+    torch.testing.assert_close(
+        attn_distill_loss(student, teacher), torch.as_tensor(expected), atol=1e-10, rtol=0
+    )
+
+
+def test_attention_loss_of_uniform_maps_is_the_log_of_the_tokens() -> None:
+    """At the start maps are uniform, and the loss is L ln N (the reference's check of the published code)."""
+    zeros = torch.zeros(1, 2, 17, 4)
+    flat = AttentionCall(zeros, zeros, zeros, None, 0.5)
+    assert attn_distill_loss([flat] * 4, [flat] * 4).item() == pytest.approx(4 * math.log(17), abs=1e-5)
+
+
+def test_attention_kl_of_equals_is_zero() -> None:
+    """KL's floor is 0, and it differs from the cross-entropy by a constant only: equal gradients."""
+    student, teacher = calls(0), calls(300)
+    assert attn_distill_loss(student, student, "kl").item() == pytest.approx(0, abs=1e-9)
+    inputs = [call.q for call in student] + [call.k for call in student]
+    for a, b in zip(
+        torch.autograd.grad(attn_distill_loss(student, teacher, "ce"), inputs),
+        torch.autograd.grad(attn_distill_loss(student, teacher, "kl"), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
+def test_attention_loss_pairs_its_blocks() -> None:
+    """Unequal numbers of blocks are an error and never cut short."""
+    with pytest.raises(ValueError, match="as many blocks"):
+        attn_distill_loss(calls(0, 2), calls(0, 3))
+    with pytest.raises(ValueError, match="at least one"):
+        attn_distill_loss([], [])
+
+
+LABELS = torch.tensor([0, 3, 3, 1, 0])
+MASK = torch.tensor([[True, False, True], [False, True, True]])
+LOSSES: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
+    "labels": (lambda s: none_loss(s, Y, 0.1), (S.clone().requires_grad_(),)),
+    "kd": (lambda s: kd_loss(s, T, 2.0), (S.clone().requires_grad_(),)),
+    "prototypes": (lambda s: prototype_loss(s, F.softmax(T, 1), 0.3), (S.clone().requires_grad_(),)),
+    "koleo": (koleo_loss, (double(6, 4),)),
+    "contrast": (lambda q: info_nce_loss(q, double(5, 4, seed=9), 0.2), (double(5, 4),)),
+    "pixels": (lambda g: masked_pixel_loss(g, double(2, 3, 4, seed=5).detach(), MASK), (double(2, 3, 4),)),
+    "clip": (lambda i, t: clip_loss(i, t, LABELS, 5.0), (unit(5, 4), unit(4, 4, seed=3))),
+    "siglip": (lambda i, t: siglip_loss(i, t, LABELS, 5.0, -1.0), (unit(5, 4), unit(4, 4, seed=3))),
+    "masked tokens": (lambda g: masked_token_loss(g, double(6, 4, seed=4)), (double(6, 4),)),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    """Every loss is differentiated rightly."""
+    loss, inputs = LOSSES[name]
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+def test_clip_loss_with_one_image_a_class_is_clips() -> None:
+    """With distinct labels the multi-positive form is the symmetric cross-entropy of the paper's figure."""
+    images, texts = unit(4, 3).detach(), unit(4, 3, seed=1).detach()
+    scores, own = 7 * images @ texts.T, torch.arange(4)
+    expected = (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
+    torch.testing.assert_close(clip_loss(images, texts, own, 7.0), expected)
+
+
+def test_contrast_with_names_ignores_absent_classes_and_order() -> None:
+    """A class without images in the batch takes no part, and the order of the images plays none."""
+    images, texts, order = unit(5, 4).detach(), unit(9, 4, seed=3).detach(), torch.tensor([4, 2, 0, 1, 3])
+    both: list[Callable[[Tensor, Tensor, Tensor], Tensor]] = [
+        lambda i, t, y: clip_loss(i, t, y, 5.0),
+        lambda i, t, y: siglip_loss(i, t, y, 5.0, -1.0),
+    ]
+    for loss in both:
+        changed = texts.clone()
+        changed[[2, 4, 5, 6, 7, 8]] *= -1
+        torch.testing.assert_close(loss(images, changed, LABELS), loss(images, texts, LABELS))
+        torch.testing.assert_close(loss(images[order], texts, LABELS[order]), loss(images, texts, LABELS))
+
+
+def test_siglip_loss_is_its_definition() -> None:
+    """Two images and two texts by hand: one right and one wrong pair each."""
+    images = texts = torch.eye(2, dtype=torch.float64)
+    softplus = F.softplus(torch.tensor([-(3.0 - 1.0), -1.0], dtype=torch.float64))
+    assert siglip_loss(images, texts, torch.arange(2), 3.0, -1.0).item() == pytest.approx(
+        softplus.sum().item()
+    )
+
+
+@given(st.integers(2, 40), st.integers(2, 12), st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_sinkhorn_uses_all_prototypes_alike(rows: int, prototypes: int, seed: int) -> None:
+    """Each row is a probability; with enough rounds each prototype gets R / K."""
+    scores = torch.rand(rows, prototypes, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    few, many = sinkhorn_knopp(scores, 0.5), sinkhorn_knopp(scores, 0.5, 200)
+    for found in (few, many):
+        torch.testing.assert_close(found.sum(dim=1), torch.ones(rows, dtype=torch.float64))
+    torch.testing.assert_close(
+        many.sum(dim=0),
+        torch.full((prototypes,), rows / prototypes, dtype=torch.float64),
+        atol=1e-6,
+        rtol=1e-6,
+    )
+
+
+def test_centring_takes_out_what_all_images_share() -> None:
+    """A score that all images share vanishes with the centre, and a low temperature sharpens."""
+    scores = torch.tensor([[0.9, 0.1, 0.0], [0.9, 0.0, 0.1]])
+    probabilities = sharpened(scores, scores.mean(dim=0), 0.01)
+    assert probabilities.argmax(dim=1).tolist() == [1, 2]
+    assert (sharpened(scores, scores.mean(dim=0), 10.0) - 1 / 3).abs().max() < 0.01
+
+
+def test_koleo_prefers_spread_images() -> None:
+    """Images that fall together cost more than those at right angles."""
+    together = torch.ones(4, 4) + 0.01 * torch.eye(4)
+    assert koleo_loss(together) > koleo_loss(torch.eye(4)) + 2
+
+
+def test_masked_pixels_alone_count() -> None:
+    """An error on a visible patch costs nothing."""
+    target = torch.zeros(2, 3, 4)
+    guess = torch.where(MASK.unsqueeze(-1), 2.0, 77.0).expand(2, 3, 4)
+    assert masked_pixel_loss(guess, target, MASK).item() == 4.0
