@@ -10,7 +10,7 @@ from torch import nn
 from tests.methods.conftest import MakeCell, MakeMethod, as_teacher, network
 from vitkd_bench.contracts import Batch, Features, Method
 from vitkd_bench.methods._average import average_of, momentum_at, move_average
-from vitkd_bench.methods._masking import masked_embedding, partial_mask, random_mask
+from vitkd_bench.methods._masking import masked_embedding, partial_mask, random_mask, window_tokens
 from vitkd_bench.methods._stages import pooled
 from vitkd_bench.methods.pretrain_beitv2 import fit_codebook, nearest_word
 from vitkd_bench.methods.pretrain_mae import patches_of
@@ -206,6 +206,21 @@ def test_masked_tokens_show_their_place_and_not_their_pixels(
     assert (family == "beitv2") == bool((first == first[0]).all())
 
 
+@given(st.integers(1, 6), st.integers(0, 3), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_window_is_a_square_of_neighbours(grid: int, prefix: int, data: st.DataObject) -> None:
+    """All prefix tokens and a side x side square of patches, row by row; the whole grid at full side."""
+    side = data.draw(st.integers(1, grid))
+    names = torch.arange(prefix + grid**2).float().view(1, -1, 1).expand(7, -1, 2)
+    kept = window_tokens(names, prefix, grid, side)
+    assert kept.shape == (7, prefix + side**2, 2)
+    assert torch.equal(kept[:, :prefix], names[:, :prefix])
+    for image in kept[:, prefix:, 0].long() - prefix:
+        rows, columns = image // grid, image % grid
+        assert [int(v) for v in image] == sorted({int(v) for v in image})
+        assert int(rows.max() - rows.min()) == int(columns.max() - columns.min()) == side - 1
+
+
 @given(st.integers(2, 40), st.integers(2, 30), st.floats(0.01, 0.99), st.floats(0.01, 1.0))
 @settings(max_examples=40, deadline=None)
 def test_masks_have_the_share_that_was_asked_for(
@@ -271,5 +286,9 @@ def test_what_cannot_be_pretrained_so_is_refused(make_cell: MakeCell) -> None:
     mae, words = METHODS.get("pretrain_mae").method, METHODS.get("pretrain_beitv2").method
     assert "relative position bias" in str(mae.refuses(mae.Config(), make_cell(None, beit)))
     assert "needs a teacher" in str(words.refuses(words.Config(), make_cell(None, beit)))
+    dino, micro = METHODS.get("pretrain_dino").method, TEACHERS.get("micro/dino").architecture
+    assert "set window: 0" in str(dino.refuses(dino.Config(), make_cell(None, beit)))
+    assert dino.refuses(dino.Config.parse({"window": 0}), make_cell(None, beit)) is None
+    assert "window 5 is larger" in str(dino.refuses(dino.Config.parse({"window": 5}), make_cell(None, micro)))
     other = beit.with_(image_size=16)
     assert "patch grids differ" in str(words.refuses(words.Config(), make_cell("micro/clip", other)))

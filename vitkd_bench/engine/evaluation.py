@@ -12,7 +12,7 @@ from vitkd_bench.contracts import CellFacts, Examples
 from vitkd_bench.contracts.taps import LOGITS
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.measures import classification, fidelity, knn_accuracy
-from vitkd_bench.networks import ViTNetwork, create_student
+from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.pipeline import eval_batches
 
 BATCH = 256
@@ -82,20 +82,11 @@ def features(network: ViTNetwork, examples: Examples, device: torch.device) -> T
     return torch.cat(found)
 
 
-def against_untrained_twin(trainee: Trainee, train: Examples, val: Examples) -> dict[str, float]:
-    """Measure k-NN accuracy on val of a trained network, and of the same architecture with random weights."""
-    run, device = trainee.run, trainee.device
-    twin = create_student(run.student, 0, run.dataset.pixels, run.seed).to(device)
-    accuracy = {
-        name: knn_accuracy(
-            features(network, train, device),
-            labels_of(train),
-            features(network, val, device),
-            labels_of(val),
-        )
-        for name, network in (("knn_top1", trainee.trained()), ("untrained_knn_top1", twin))
-    }
-    return {"n": float(len(val)), **accuracy}
+def neighbours(network: ViTNetwork, train: Examples, val: Examples, device: torch.device) -> float:
+    """Measure the k-NN accuracy on val of a network's pooled features, the training images as neighbours."""
+    return knn_accuracy(
+        features(network, train, device), labels_of(train), features(network, val, device), labels_of(val)
+    )
 
 
 def _pixels(examples: Examples, device: torch.device) -> Any:

@@ -17,7 +17,7 @@ def make_optimiser(networks: Iterable[nn.Module], recipe: Recipe) -> torch.optim
     """Make AdamW over all trainable parameters of a student and of its method.
 
     Vectors and scalars (biases, norms, layer scale), tokens, position embeddings and relative position
-    tables are not decayed (AT 5.3, item 14: the common rule by dimension alone would decay the 2-D table).
+    tables are not decayed: the common rule by dimension alone would decay the 2-D table.
     """
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []

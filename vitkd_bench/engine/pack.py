@@ -13,9 +13,9 @@ from torch import Tensor
 
 from vitkd_bench.contracts import Batch, Examples, Features
 from vitkd_bench.engine.evaluation import (
-    against_untrained_twin,
     labels_of,
     log_probabilities,
+    neighbours,
     split_metrics,
     teacher_log_probabilities,
 )
@@ -93,6 +93,8 @@ class _Loop:
     def _prepare(self, trainee: Trainee) -> None:
         try:
             trainee.prepare(self.teacher, self._plain)
+            if self.setting.pretraining:
+                trainee.untrained_knn = self._neighbours(trainee)
         except Exception as error:  # noqa: BLE001  (a method's own fit: its failure is this run's alone)
             trainee.fail(type(error).__name__, f"fit: {error}")
             return
@@ -107,6 +109,7 @@ class _Loop:
             fresh = self.setting.fresh(trainee.run)
             self.setting.trainees[self.setting.trainees.index(trainee)] = fresh
             fresh.prepare(self.teacher, self._plain)
+            fresh.untrained_knn = trainee.untrained_knn
 
     def _plain(self) -> Iterator[Batch]:
         return (
@@ -261,10 +264,18 @@ class _Loop:
                 outcome.val_selected = {**chosen, "test": metrics}
             trainee.trained().load_state_dict(weights)
 
+    def _neighbours(self, trainee: Trainee) -> float:
+        splits = self.setting.splits
+        return neighbours(trainee.trained(), splits.train, splits.val, self.setting.device)
+
     def _finish_pretraining(self, trainee: Trainee) -> None:
         splits = self.setting.splits
         outcome = Outcome(notes=list(self.setting.notes(trainee)))
-        outcome.metrics["val"] = against_untrained_twin(trainee, splits.train, splits.val)
+        outcome.metrics["val"] = {
+            "n": float(len(splits.val)),
+            "knn_top1": self._neighbours(trainee),
+            "untrained_knn_top1": trainee.untrained_knn,
+        }
         if self.setting.has_head:
             output = log_probabilities([trainee], self.teacher, splits.val, self.setting.device)[0]
             outcome.metrics["val"] |= split_metrics(output, splits.val, None)

@@ -52,7 +52,7 @@ class Setting:
     def notes(self, trainee: Trainee) -> Iterator[str]:
         """Say what the record lacks, and why."""
         if self.pretraining:
-            yield "k-NN on val (k = 10, cosine, pooled features), of this network and of its untrained twin"
+            yield "k-NN on val (k = 10, cosine, pooled features), of this network and of it untrained"
         elif trainee.cell.teacher is None:
             yield "no agreement with a teacher: this method reads none"
         elif trainee.cell.teacher_classes is None:

@@ -54,6 +54,7 @@ class Trainee:
         self.best: dict[str, Any] | None = None
         self.failure: Failure | None = None
         self.last_good_loss: float | None = None
+        self.untrained_knn = 0.0  # of a pretraining run, at its start; measured anew when it is resumed
         self.seconds = 0.0
         self.images = 0
         self._sums: dict[str, float] = {}

@@ -11,7 +11,7 @@ def maps_differ(layers: str | tuple[int, ...], cell: CellFacts) -> str | None:
     """Say in one sentence why the maps do not correspond one to one, or nothing.
 
     A map of block l and head h, queries x keys, meets the map of the same l and h: depth, heads and tokens
-    must be equal (AT section 6: cross-size pairs are refused), and every block of `layers` must exist.
+    must be equal: cross-size pairs are refused, and every block of `layers` must exist.
     """
     teacher, student = cell.teacher_architecture, cell.student
     if cell.teacher is None or teacher is None:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import Network
 
-POSITION_STD = 0.3
 LAYER_SCALE_START = 1.0
 
 
@@ -64,25 +63,13 @@ def patch_tokens(network: Network, tokens: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def start_small(network: Network) -> None:
-    """Redraw the start of a small network so that it learns within a few hundred steps.
+def open_layer_scale(network: Network) -> None:
+    """Start every layer scale of a network to be pretrained at 1, the value of DINOv2's hub builder.
 
-    The common law (normal of deviation 0.02) is made for widths of 384 and more and for long schedules: at
-    width 48 attention starts uniform and positions are a thirtieth of the patches, so that the mean over
-    patches sees no order for hundreds of steps. Here linear weights are drawn as MAE and the original ViT
-    do (Xavier uniform; facebookresearch/mae `models_mae.py`), learned positions with deviation 0.3, the
-    size of a patch token, and relative position tables with deviation 1. Layer scale starts at 1, the value
-    of DINOv2's hub builder: from the 1e-5 or 0.1 of the families' long trainings the blocks stay next to an
-    identity for most of so short a one. Norms and fixed positions stay as they are. Draws come from torch's
-    global generator. Students of a comparison never pass through here.
+    From the 1e-5 or 0.1 of the families' long trainings the blocks stay next to an identity for most of so
+    short a one as a micro teacher's. A native student of that teacher starts at its architecture's declared
+    value: students of a comparison never pass through here.
     """
-    for module in network.module.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
     for name, parameter in network.module.named_parameters():
-        if name.endswith("pos_embed"):
-            nn.init.normal_(parameter, std=POSITION_STD)
-        if name.endswith("relative_position_bias_table"):
-            nn.init.normal_(parameter)
         if name.endswith("gamma"):
             parameter.fill_(LAYER_SCALE_START)

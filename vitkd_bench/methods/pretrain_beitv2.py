@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network, taps
 from vitkd_bench.methods._masking import masked_embedding, random_mask
-from vitkd_bench.methods._stages import patch_tokens, stages, start_small
+from vitkd_bench.methods._stages import open_layer_scale, patch_tokens, stages
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 
@@ -85,7 +85,7 @@ class PretrainBEiTv2(Method, nn.Module):
 
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
         """Cluster the teacher's patch tokens of all training images, less their mean."""
-        start_small(student)
+        open_layer_scale(student)
         if teacher is None:
             raise TypeError("pretrain_beitv2 reads a teacher, and none was given")
         with torch.no_grad():

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network
-from vitkd_bench.methods._stages import pooled, stages, start_small
+from vitkd_bench.methods._stages import open_layer_scale, pooled, stages
 from vitkd_bench.methods._text import ImageText
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
@@ -59,7 +59,7 @@ class PretrainCLIP(Method, nn.Module):
         self.towers.bias.requires_grad_(False)
 
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
-        start_small(student)
+        open_layer_scale(student)
 
     def step(self, student: Network, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:
         images, texts = self.towers(pooled(student, batch.pixels))

@@ -1,9 +1,11 @@
 """Pretraining by self-distillation without labels: DINO (Caron et al., ICCV 2021, arXiv:2104.14294).
 
-Kept: a student that predicts, from one view, what its own moving average says of another; centring and
-sharpening against collapse; the average is published. Changed: the head reads the mean of the patch tokens,
-which is what every comparison here reads, in place of the class token. Not possible at this scale: local
-crops (an image of 4 x 4 patches has no smaller view of use), 65,536 prototypes, hundreds of epochs.
+Kept: a student that predicts, from one view, what its own moving average says of another; a local view
+beside the two global ones, judged against both; centring and sharpening against collapse; the average is
+published. Changed: the local view is a window of 3 x 3 patches at their true places, as a crop of an 8 x 8
+image has nothing to enlarge; the head reads the mean of the patch tokens, which is what every comparison
+here reads, in place of the class token, and is standardised over the batch. Not possible at this scale:
+65,536 prototypes, hundreds of epochs.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network
 from vitkd_bench.methods._average import average_of, momentum_at, move_average
 from vitkd_bench.methods._masking import window_tokens
 from vitkd_bench.methods._prototypes import PrototypeHead, prototype_loss, sharpened
-from vitkd_bench.methods._stages import embed, pooled, stages, start_small
+from vitkd_bench.methods._stages import embed, open_layer_scale, pooled, stages
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 
@@ -63,8 +65,17 @@ class PretrainDino(Method, nn.Module):
         self.average: nn.Module = nn.Identity()
         self.register_buffer("centre", torch.zeros(config.prototypes))
 
+    @classmethod
+    def refuses(cls, config: Config, cell: CellFacts) -> str | None:
+        if config.window > cell.student.grid:
+            grid = cell.student.grid
+            return f"window {config.window} is larger than the student's grid of {grid} x {grid} patches"
+        if config.window and cell.student.components.relative_position_bias:
+            return "a window leaves tokens out, and a relative position bias needs all of them; set window: 0"
+        return None
+
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
-        start_small(student)
+        open_layer_scale(student)
         self.average = average_of(cast("nn.Module", student))
 
     def step(self, student: Network, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:

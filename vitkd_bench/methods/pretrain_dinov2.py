@@ -3,8 +3,9 @@
 Kept: DINO between views and iBOT on masked patches with separate heads, Sinkhorn-Knopp in place of
 centring, the KoLeo term that spreads images apart, the average published. With registers (arXiv:2309.16588)
 the objective is the same and the architecture differs. Changed: the heads read the mean of the patch tokens
-for the class token. Not possible at this scale: local crops, 65,536 prototypes, 142 million curated images,
-the final phase at high resolution, and the distillation of small models from a giant one.
+for the class token and are standardised over the batch. Left out: local crops. Not possible at this scale:
+65,536 prototypes, 142 million curated images, the final phase at high resolution, and the distillation of
+small models from a giant one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network
 from vitkd_bench.methods._average import average_of, momentum_at, move_average
 from vitkd_bench.methods._masking import masked_embedding, partial_mask
 from vitkd_bench.methods._prototypes import PrototypeHead, koleo_loss, prototype_loss, sinkhorn_knopp
-from vitkd_bench.methods._stages import embed, patch_tokens, stages, start_small
+from vitkd_bench.methods._stages import embed, open_layer_scale, patch_tokens, stages
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 
@@ -74,7 +75,7 @@ class PretrainDINOv2(Method, nn.Module):
         self.average: nn.Module = nn.Identity()
 
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
-        start_small(student)
+        open_layer_scale(student)
         self.average = average_of(cast("nn.Module", student))
 
     def step(self, student: Network, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:

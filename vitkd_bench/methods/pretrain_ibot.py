@@ -3,8 +3,8 @@
 Kept: DINO between views, and beside it the masked student's patch tokens predict the average's assignments
 of the same patches unmasked, through one shared head; centring and sharpening of each; half the images stay
 unmasked; the average is published. Changed and not possible: as for `pretrain_dino` (mean of patch tokens
-for the class token, no local crops, few prototypes); masks are random patches, not blocks, on a grid of 4 x
-4.
+for the class token, a head standardised over the batch, few prototypes); masks are random patches, not
+blocks, on a grid of 4 x 4. Left out: local crops.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network
 from vitkd_bench.methods._average import average_of, momentum_at, move_average
 from vitkd_bench.methods._masking import masked_embedding, partial_mask
 from vitkd_bench.methods._prototypes import PrototypeHead, prototype_loss, sharpened
-from vitkd_bench.methods._stages import embed, patch_tokens, stages, start_small
+from vitkd_bench.methods._stages import embed, open_layer_scale, patch_tokens, stages
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 
@@ -78,7 +78,7 @@ class PretrainIBOT(Method, nn.Module):
         self.register_buffer("patch_centre", torch.zeros(config.prototypes))
 
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
-        start_small(student)
+        open_layer_scale(student)
         self.average = average_of(cast("nn.Module", student))
 
     def step(self, student: Network, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:

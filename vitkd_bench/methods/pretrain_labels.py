@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitkd_bench.contracts import Batch, Features, Method, Network
 from vitkd_bench.methods._labels import label_loss_of
-from vitkd_bench.methods._stages import start_small
+from vitkd_bench.methods._stages import open_layer_scale
 from vitkd_bench.registry import METHODS
 
 
@@ -29,7 +29,7 @@ class PretrainLabels(Method):
     """Cross-entropy with the labels, smoothed as the recipe says."""
 
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
-        start_small(student)
+        open_layer_scale(student)
 
     def loss(self, student: Features, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:
         return {"labels": label_loss_of(student, batch)}

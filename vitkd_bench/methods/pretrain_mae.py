@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network
 from vitkd_bench.methods._masking import random_mask
-from vitkd_bench.methods._stages import embed, patch_tokens, stages, start_small
+from vitkd_bench.methods._stages import embed, open_layer_scale, patch_tokens, stages
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 
@@ -97,7 +97,7 @@ class PretrainMAE(Method, nn.Module):
         return None
 
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
-        start_small(student)
+        open_layer_scale(student)
 
     def step(self, student: Network, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:
         facts = self.cell.student

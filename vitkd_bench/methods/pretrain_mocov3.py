@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network
 from vitkd_bench.methods._average import average_of, momentum_at, move_average
 from vitkd_bench.methods._heads import projection_head
-from vitkd_bench.methods._stages import pooled, stages, start_small
+from vitkd_bench.methods._stages import open_layer_scale, pooled, stages
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 
@@ -65,7 +65,7 @@ class PretrainMoCoV3(Method, nn.Module):
 
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
         """Freeze the patch projection as it was drawn, and start the key encoder."""
-        start_small(student)
+        open_layer_scale(student)
         stages(student).patch_embed.requires_grad_(requires_grad=False)
         self.average = average_of(cast("nn.Module", student))
 

@@ -5,7 +5,7 @@ arXiv:2303.15343); for the last fifth of training the student also predicts, for
 of its own moving average (the self-distillation that SigLIP 2 takes from TIPS and SILC). Changed: texts are
 class names, as in `pretrain_clip`; cosines of tokens stand for prototypes. Left out: the captioning decoder
 (LocCa), which has nothing to say about class names; the local-to-global crops; the attention pool, so that
-one pooling serves all families (AT section 6). Not possible at this scale: 10 billion images in 109
+one pooling serves all families (docs/protocol.md). Not possible at this scale: 10 billion images in 109
 languages.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network
 from vitkd_bench.methods._average import average_of, move_average
 from vitkd_bench.methods._masking import masked_embedding, random_mask
-from vitkd_bench.methods._stages import embed, patch_tokens, pooled, stages, start_small
+from vitkd_bench.methods._stages import embed, open_layer_scale, patch_tokens, pooled, stages
 from vitkd_bench.methods._text import ImageText
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
@@ -79,7 +79,7 @@ class PretrainSigLIP2(Method, nn.Module):
         self.average: nn.Module = nn.Identity()
 
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
-        start_small(student)
+        open_layer_scale(student)
         self.average = average_of(cast("nn.Module", student))
 
     def step(self, student: Network, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Reads components off a network that was built: what it is, whatever it was asked to be.
 
 timm drops keyword arguments that are None, builds exact GELU for OpenAI's CLIP unless asked by another name,
-and loads weights of 12 heads into a network of 6 without a word (AT 5.2, 5.3). So arguments are never
+and loads weights of 12 heads into a network of 6 without a word. So arguments are never
 believed.
 """
 

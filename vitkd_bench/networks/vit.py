@@ -16,7 +16,7 @@ class ViT(nn.Module):
 
     Its parameters are named and shaped as in timm's `VisionTransformer(global_pool="avg")`; parts that only
     BEiT has are named as in timm's `Beit`. So a state dict of either loads. The pooled representation is the
-    mean over patch tokens, then `fc_norm`, for every family: one head for all (AT section 6).
+    mean over patch tokens, then `fc_norm`, for every family: one head for all (docs/protocol.md).
 
     `num_classes` 0 leaves out the head; `drop_path` is the rate of the last block, rising linearly from 0.
     Weights are those of torch's constructors: `initialise` gives them their law.

@@ -32,7 +32,7 @@ from vitkd_bench.spec.plan import PLAN_SCHEMA
 
 
 class Store:
-    """One output folder; owns every file name in it (design.md, section 6).
+    """One output folder; owns every file name in it.
 
     Reading a damaged record sets it aside under `damaged/`, says so in `damage`, and counts it as absent.
     With `look_only` nothing in the folder is touched: the file stays and is named all the same.

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vitkd_bench.spec.base import Frozen
 
-PLAIN_LAYER_SCALE_INIT = 1e-5  # timm's default, for a family that trained none (AT section 6)
+PLAIN_LAYER_SCALE_INIT = 1e-5  # timm's default, for a family that trained none
 
 
 class Size(Frozen):
