@@ -37,7 +37,8 @@ def plan() -> Plan:
 
 def test_every_combination_is_a_cell_or_a_refusal(plan: Plan) -> None:
     """Nothing disappears: 4 teachers x 2 students x 5 methods, one of them a sweep of two."""
-    seen = [(c.teacher, c.student, c.method) for c in (*plan.cells, *plan.refusals)]
+    seen = [(c.teacher, c.student, c.method) for c in plan.cells]
+    seen += [(r.teacher, r.student, r.method) for r in plan.refusals]
     assert len(seen) == len(set(seen)) == 4 * 2 * 5
     assert {c.method for c in plan.cells} == {
         "none",
