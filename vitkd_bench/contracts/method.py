@@ -68,6 +68,10 @@ class Method:
     def after_step(self, student: Network, progress: float) -> None:
         """Do what follows an optimiser step, such as moving an average; `progress` in [0, 1]."""
 
+    def notes(self) -> tuple[str, ...]:
+        """Give sentences that the record should carry, such as what of the student is not used."""
+        return ()
+
     def result(self, student: Network) -> Network:
         """Give the network that is evaluated and kept: the student, or an average of it."""
         return student

@@ -50,13 +50,14 @@ class Setting:
                 yield split, self.splits.shift(split.partition("/")[2])
 
     def notes(self, trainee: Trainee) -> Iterator[str]:
-        """Say what the record lacks, and why."""
+        """Say what the record lacks, and why; then what the method has to say."""
         if self.pretraining:
             yield "k-NN on val (k = 10, cosine, pooled features), of this network and of it untrained"
         elif trainee.cell.teacher is None:
             yield "no agreement with a teacher: this method reads none"
         elif trainee.cell.teacher_classes is None:
             yield f"no agreement with the teacher: {trainee.cell.teacher.name} has no head for these classes"
+        yield from trainee.method.notes()
 
 
 def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: PackOptions) -> Setting:

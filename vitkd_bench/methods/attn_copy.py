@@ -60,6 +60,11 @@ class AttentionCopy(Method):
     def loss(self, student: Features, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:
         return {"labels": label_loss_of(student, batch)}
 
+    def notes(self) -> tuple[str, ...]:
+        count = sum(rows.numel() for rows, _ in self._held)
+        blocks = ", ".join(map(str, self.injects()))
+        return (f"{count} query and key weights of the student are unused and frozen, in blocks {blocks}",)
+
     def after_step(self, student: Network, progress: float) -> None:
         """Undo the decay of unused rows."""
         with torch.no_grad():

@@ -48,7 +48,7 @@ class AttentionDistillation(Method):
     """Cross-entropy with labels + weight x the sum over blocks of the distance between attention maps.
 
     The teacher is not needed at test. At the start maps are nearly uniform, so the cross-entropy is about
-    ln N a block: the default weight suits long recipes, short ones want less (M section 9).
+    ln N a block: the default weight suits long recipes, short ones want less.
     """
 
     class Config(Settings):
