@@ -2,9 +2,18 @@
 
     python benchmarks/speed/smoke.py [--jobs 2] [--keep DIR]
 
-Runs `vitkd run smoke` with an output folder and a cache of its own, and samples the resident memory of the whole
-process tree five times a second (a page that two processes share counts twice). The goals are 5 minutes on two
-cores and 2 GB. Exits 1 where a goal is missed.
+Runs `vitkd run smoke` with an output folder and a cache of its own, and samples the resident memory of the
+whole process tree five times a second (a page that two processes share counts twice). The goals are 5 minutes
+on two cores and 2 GB. Exits 1 where a goal is missed.
+
+On two cores of an AMD EPYC, torch 2.13.0+cpu, never idle: other work held a load of 2 to 6 beside it.
+
+    first run      wall 314 s, CPU 212 s, peak 1.50 GB
+    second run     wall 444 s, CPU 241 s, peak 1.52 GB
+    third run      wall 287 s, CPU 211 s, peak 1.52 GB
+
+So the goal of memory is met, that of time on a shared machine only sometimes. It is not yet measured on an
+idle one; the CPU time spread over two workers is about two minutes.
 """
 
 from __future__ import annotations
@@ -59,7 +68,9 @@ def measure(folder: Path, jobs: int) -> tuple[int, float, float, int]:
 
 def main() -> int:
     """Measure, print, and compare with the goals."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="an empty folder for what the run leaves")
     asked = parser.parse_args()
@@ -69,7 +80,8 @@ def main() -> int:
         if any(folder.iterdir()):
             parser.error(f"--keep {folder}: not empty")
         code, wall_s, cpu_s, peak = measure(folder.resolve(), asked.jobs)
-    print(f"exit {code}; wall {wall_s:.0f} s (goal {GOAL_S:.0f}); CPU {cpu_s:.0f} s; peak {peak / 1e9:.2f} GB (goal 2)")
+    print(f"exit {code}; wall {wall_s:.0f} s (goal {GOAL_S:.0f}); CPU {cpu_s:.0f} s")
+    print(f"peak {peak / 1e9:.2f} GB (goal {GOAL_BYTES / 1e9:.0f})")
     return int(code != 0 or wall_s > GOAL_S or peak > GOAL_BYTES)
 
 

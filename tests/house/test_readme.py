@@ -1,0 +1,77 @@
+"""What README and docs show is run as it stands there: files, commands and Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitkd_bench.plan import shipped_suites
+
+BLOCK = re.compile(
+    r"^```(?P<language>\w+)(?: title=\"(?P<file>[^\"]+)\")?\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+QUICK = {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+
+
+def shown_files(page: Path) -> dict[str, str]:
+    """The code blocks of a page that are whole files, by name."""
+    return {m["file"]: m["text"] for m in BLOCK.finditer(page.read_text(encoding="utf-8")) if m["file"]}
+
+
+def python(code: str, folder: Path) -> str:
+    """Run some Python in a fresh process inside `folder`; what it printed."""
+    environment = {**os.environ, **QUICK, "VITKD_CACHE": str(folder / "cache")}
+    command = [sys.executable, "-W", "error::SyntaxWarning", "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def written(root: Path, tmp_path: Path) -> Path:
+    """A folder with every file that the README shows, and nothing else."""
+    files = shown_files(root / "README.md")
+    assert set(files) == {"mine.yaml", "hint.py", "no_class_token.py", "use.py"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_readmes_suite_method_teacher_and_python_run_as_shown(written: Path) -> None:
+    """Whoever copies the README's four files gets a trained teacher, students of the method, a report."""
+    said = python((written / "use.py").read_text(encoding="utf-8"), written)
+    report = (written / "runs/mine/report/leaderboard.md").read_text(encoding="utf-8")
+    assert "9 runs" in said
+    assert "9 done, 0 failed" in said
+    assert re.search(r"^hint +0\.\d+$", said, re.MULTILINE)  # the method was trained and measured
+    assert "mine/no\\_class\\_token" in report
+    assert "the report prints this sentence" in report
+
+
+def test_the_page_on_attention_shows_code_that_runs(root: Path, tmp_path: Path) -> None:
+    """The example of the tap copies one network's attention into another."""
+    page = (root / "docs/attention.md").read_text(encoding="utf-8")
+    blocks = [match["text"] for match in BLOCK.finditer(page) if match["language"] == "python"]
+    assert len(blocks) == 1
+    check = "print((copied.logits - student(pixels).logits).abs().max().item() > 1e-6)"
+    assert python(f"{blocks[0]}\n{check}", tmp_path).strip() == "True"
+
+
+def test_commands_of_the_readme_exist(root: Path) -> None:
+    """Every `vitkd` command that the README shows has those options, and its suite is shipped or shown."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    shells = [match["text"] for match in BLOCK.finditer(text) if match["language"] == "sh"]
+    lines = [line.partition("#")[0].split() for shell in shells for line in shell.splitlines()]
+    commands = [line for line in lines if line and line[0].endswith("vitkd")]
+    assert {line[1] for line in commands} == {"plan", "run", "status", "report", "validate"}
+    for line in commands:
+        if line[1] in {"plan", "run"}:
+            assert line[2] in shipped_suites() or line[2] in shown_files(root / "README.md")
+        asked = f"import sys; sys.argv = ['vitkd', {line[1]!r}, '--help']"
+        shown = python(f"{asked}\nfrom vitkd_bench.cli import main\nmain()", root)
+        assert [option for option in line if option.startswith("--") and option not in shown] == []
