@@ -7,7 +7,7 @@ tile.
 
 Calls of fused attention (``logsumexp - scale * q . sdpa(q_t, k_t, k_s)`` and its value gradients) give the
 same and were the first form. They make each map two or three times over, and the sweep once: on one CPU core
-they took 1.3 to 2 times its time at 197 to 1370 tokens. They also lose digits where the two maps are near
+they took 1.4 to 2.7 times its time at 197 to 1370 tokens. They also lose digits where the two maps are near
 each other (KL is then a difference of large numbers), take no bias that needs a gradient, and lean on private
 operators of torch for the logsumexp. The sweep uses public operators only, on every device and in float64. It
 has run on CPUs only so far.

@@ -221,7 +221,7 @@ def _name(axes: Axes, heatmap: Heatmap) -> None:
         if outcomes[y]:
             group = outcomes.count(outcomes[y])
             axes.annotate(
-                f"published:\n{outcomes[y]}",
+                f"published,\nstandard\nstudents:\n{outcomes[y]}",
                 (1.02, 1 - (y + group / 2) / len(outcomes)),
                 xycoords="axes fraction",
                 va="center",
