@@ -125,6 +125,18 @@ def test_a_file_in_the_place_of_the_output_is_refused(
     assert "a file stands there" in answer.err
 
 
+def test_data_that_are_not_here_are_no_slip_of_the_suite(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suite whose data are elsewhere ends with 1, says what to name, and writes nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VITKD_DATA", raising=False)
+    answer = vitkd(capsys, "run", "quick_real")
+    assert (answer.status, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert "name the folder that holds it by --data-root or VITKD_DATA" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_debug_shows_where(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """VITKD_DEBUG=1 adds the traceback, and without it there is none."""
     assert "Traceback" not in vitkd(capsys, "teachers", "show", "nobody").err
@@ -182,6 +194,21 @@ def test_a_finished_run_is_reported_and_not_repeated(
     assert str(ran / "report" / "index.html") in answer.out
     assert "2 of 2 runs done, 0 failed" in answer.err
     assert before == {path: path.stat().st_mtime_ns for path in (ran / "records").iterdir()}
+
+
+def test_run_names_what_it_sets_aside(capsys: pytest.CaptureFixture[str], tiny: Path, copied: Path) -> None:
+    """A damaged record is named on stderr and in JSON, kept, and made again; the next run is silent."""
+    record = next((copied / "records").iterdir())
+    sound = record.read_bytes()
+    record.write_bytes(sound[:-100])
+    answer = vitkd(capsys, "run", tiny, "--out", copied, "--executor", "inline", "--device", "cpu", "--json")
+    assert answer.status == 0
+    assert f"damaged: {record}: truncated" in answer.err
+    (named,) = json.loads(answer.out)["damaged"]
+    assert named.endswith(f"set aside as {copied / 'damaged' / record.name}")
+    assert (copied / "damaged" / record.name).read_bytes() == sound[:-100]
+    again = vitkd(capsys, "run", tiny, "--out", copied, "--executor", "inline", "--device", "cpu")
+    assert "damaged" not in again.err
 
 
 def test_status_counts_what_is_there(capsys: pytest.CaptureFixture[str], copied: Path) -> None:

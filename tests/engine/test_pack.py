@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.engine.conftest import SUITE, PlanOf
-from vitkd_bench.engine import Interrupted, PackOptions, run_pack
+from vitkd_bench.engine import Interrupted, PackOptions, evaluation, run_pack
 from vitkd_bench.records import Preparations, Store
 from vitkd_bench.spec import Pack, Plan
 
@@ -187,3 +188,66 @@ def test_preparations_beat_nothing_by_hand(preparations: Preparations, plan_of: 
         assert record is not None
         assert {"n", "knn_top1", "untrained_knn_top1"} <= set(record.metrics["val"])
         json.dumps(record.plain())
+
+
+def test_sealed_bytes_that_are_no_checkpoint_are_set_aside(
+    finished: tuple[Plan, Store], preparations: Preparations, store: Store
+) -> None:
+    """A file whose seal is whole but that torch cannot unpickle costs its run nothing but the time."""
+    plan, whole = finished
+    pack = next(p for p in plan.packs if not p.preparation and p.needs)
+    store.write_sealed(store.checkpoint_path(pack.runs[0]), b"not a checkpoint")
+    run_pack(plan, pack, store, preparations, PackOptions())
+    assert any("cannot be used" in why for why in store.damaged().values())
+    one, other = store.read(pack.runs[0]), whole.read(pack.runs[0])
+    assert one is not None
+    assert other is not None
+    assert one.result() == other.result()
+
+
+def test_a_run_whose_outputs_are_no_numbers_on_test_has_failed(
+    finished: tuple[Plan, Store],
+    plan_of: PlanOf,
+    preparations: Preparations,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is finite on val and not on test ends as failed, without stopping the others of its pack."""
+    honest = evaluation.log_probabilities
+    whole = next(iter(finished[1].records().values())).metrics
+    plan = plan_of(only=("quick/deit:standard:kd",))
+    (kd,) = [run for run in plan.runs.values() if run.method.name == "kd"]
+
+    def on_test(trainees: Any, teacher: Any, examples: Any, device: Any) -> Any:
+        outputs = honest(trainees, teacher, examples, device)
+        broken = len(examples) == whole["test"]["n"] != whole["val"]["n"]
+        return [
+            o * float("nan") if broken and t.run.id == kd.id else o
+            for t, o in zip(trainees, outputs, strict=True)
+        ]
+
+    monkeypatch.setattr("vitkd_bench.engine.pack.log_probabilities", on_test)
+    run_all(plan, store, preparations)
+    record = store.read(kd.id)
+    assert record is not None
+    assert record.error is not None
+    assert record.error.kind == "non_finite_output"
+    assert not store.predictions_path(kd.id).exists()
+    others = [r for id_, r in store.records().items() if id_ != kd.id]
+    assert {r.status for r in others} == {"done"}
+
+
+def test_weights_that_the_plan_keeps_are_made_up_for(
+    plan_of: PlanOf, preparations: Preparations, store: Store
+) -> None:
+    """A run done before `keep: student` was asked for is done again, for its weights; then never more."""
+    plan = plan_of(only=("quick/deit:standard:none",))
+    run_all(plan, store, preparations)
+    (run_id,) = plan.runs
+    assert not store.weights_path(run_id).exists()
+    keeping = plan.model_copy(update={"keep": "student"})
+    assert store.serves(plan, run_id)
+    assert not store.serves(keeping, run_id)
+    run_all(keeping, store, preparations)
+    assert store.weights_path(run_id).is_file()
+    assert store.serves(keeping, run_id)

@@ -60,8 +60,8 @@ def run(  # noqa: PLR0917 - typer calls it by names
 ) -> None:
     """Do every run of a suite that is not done yet, then write the report.
 
-    Finished runs are never repeated, failed ones are tried again. Ctrl-C ends after a checkpoint, a second
-    one at once.
+    Finished runs are never repeated, failed ones are tried again. Ctrl-C ends it, a second one by force; the
+    next run goes on from the last checkpoints.
     """
     planned, roots = _plan(suite, settings, data_root, only)
     if dry_run:
@@ -105,10 +105,12 @@ def _plan(
 
 
 def _output_folder(out: Path | None, planned: Plan) -> Path:
-    from vitkd_bench.spec import BadInputError
+    from vitkd_bench.spec import BadInputError, WorldError
 
     if not planned.runs:
-        raise BadInputError(_nothing_to_run(planned))
+        # what is not on this machine is no slip of the suite
+        absent = any(refusal.kind == "not_fetched" for refusal in planned.refusals)
+        raise (WorldError if absent else BadInputError)(_nothing_to_run(planned))
     folder = out or Path("runs") / planned.suite
     if folder.exists() and not folder.is_dir():
         raise BadInputError(f"--out {folder}: a file stands there")
@@ -116,7 +118,7 @@ def _output_folder(out: Path | None, planned: Plan) -> Path:
 
 
 def _nothing_to_run(planned: Plan) -> str:
-    first = planned.refusals[0]
+    first = min(planned.refusals, key=lambda refusal: refusal.kind != "not_fetched")
     count = len(planned.refusals)
     return f"nothing to run: all {count} cells are refused; {_cell(first)}: {first.reason}"
 
@@ -149,6 +151,8 @@ def _tell(planned: Plan, folder: Path, outcome: Outcome, *, as_json: bool) -> No
         _show_head(folder / "report" / "leaderboard.csv")
         for file in files:
             show(str(file))
+    for damage in outcome.damage:
+        say(f"damaged: {damage}")
     for run_id, reason in outcome.failures.items():
         say(f"failed: {run_id}: {reason}")
     for refusal in planned.refusals:
@@ -167,6 +171,7 @@ def _answer(planned: Plan, folder: Path, outcome: Outcome, files: list[Path]) ->
         "done": outcome.done,
         "failed": outcome.failed,
         "failures": outcome.failures,
+        "damaged": list(outcome.damage),
         "interrupted": outcome.interrupted,
         "refused": len(planned.refusals),
         "report": [str(file) for file in files],

@@ -85,6 +85,8 @@ def fetch(
     else:
         for name, file in files.items():
             show(f"{name}: {file}")
+    for damage in outcome.damage:
+        say(f"damaged: {damage}")
     for id_, reason in outcome.failures.items():
         say(f"failed: {planned.prepares[id_]}: {reason}")
     raise typer.Exit(outcome.exit_code)

@@ -2,6 +2,6 @@
 
 from vitkd_bench.engine.options import Interrupted, PackOptions
 from vitkd_bench.engine.outcome import failed_record
-from vitkd_bench.engine.pack import is_done, run_pack
+from vitkd_bench.engine.pack import run_pack
 
-__all__ = ["Interrupted", "PackOptions", "failed_record", "is_done", "run_pack"]
+__all__ = ["Interrupted", "PackOptions", "failed_record", "run_pack"]

@@ -28,16 +28,16 @@ from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.pipeline import TrainStream, plain_batches
 from vitkd_bench.records import Preparations, Store, write_atomically
 from vitkd_bench.registry import load_extension
-from vitkd_bench.spec import DamagedFileError, Failure, Pack, Plan, Run, VitkdError
+from vitkd_bench.spec import Failure, Pack, Plan, Run, VitkdError
 
 HEARTBEAT_S = 1.0
 
 
 def is_done(run: Run, plan: Plan, store: Store, preparations: Preparations) -> bool:
-    """Say whether a run needs no work: a sound record is there, with every split that the plan asks for."""
+    """Say whether a run needs no work: what the plan asks of it is there and sound."""
     if run.id in plan.preparations:
         return preparations.ready(run.id) is not None
-    return store.is_finished(run.id, plan.splits_of(run.id))
+    return store.serves(plan, run.id)
 
 
 def run_pack(plan: Plan, pack: Pack, store: Store, preparations: Preparations, options: PackOptions) -> None:
@@ -103,8 +103,9 @@ class _Loop:
             return
         try:
             trainee.restore(self.store.read_sealed(path))
-        except (DamagedFileError, KeyError, RuntimeError, ValueError, TypeError) as error:
-            reason = f"checkpoint of run {trainee.run.id} cannot be used: {error}"
+        except Exception as error:  # noqa: BLE001  (unpickling raises whatever strange bytes lead it to)
+            why = " ".join(str(error).split())
+            reason = f"checkpoint of run {trainee.run.id} cannot be used: {why}"
             self.store.damage.append(f"{reason}; set aside as {self.store.set_aside(path, reason)}")
             fresh = self.setting.fresh(trainee.run)
             self.setting.trainees[self.setting.trainees.index(trainee)] = fresh
@@ -225,6 +226,8 @@ class _Loop:
             record = done_record(
                 trainee, outcome, self.setting.splits.split_hash, self.setting.teacher_sha256
             )
+            if not trainee.alive:
+                continue  # its outputs on some split are no numbers
             if self.plan.keep == "student":
                 write_atomically(self.store.weights_path(trainee.run.id), weights_bytes(trainee.trained()))
             self.store.write(record, outcome.predictions)

@@ -17,28 +17,34 @@ _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
 
 @cache
 def _code() -> dict[str, Any]:
-    here = Path(__file__).resolve().parent
+    return code_state(Path(__file__).resolve())
+
+
+def code_state(file: Path) -> dict[str, Any]:
+    """Give the `commit` of the checkout that a source file belongs to, and whether that is `dirty`.
+
+    Both are None where git does not follow the file: an installed package may lie inside somebody else's
+    repository, whose commit says nothing of it. Its version says which code it is.
+    """
     try:
-        run = partial_git(here)
-        return {"commit": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain", "-uno"))}
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        return {
+            "commit": _git(file.parent, "rev-parse", "HEAD"),
+            "dirty": bool(_git(file.parent, "status", "--porcelain", "-uno")),
+        }
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}  # an installed wheel: its version says which code it is
+        return {"commit": None, "dirty": None}
 
 
-def partial_git(folder: Path) -> Any:
-    """Give a function that runs one git command in `folder` and returns its output."""
-
-    def run(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments],  # noqa: S607
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.strip()
-
-    return run
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],  # noqa: S607
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
 
 
 @cache

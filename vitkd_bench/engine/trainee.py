@@ -96,7 +96,10 @@ class Trainee:
     def fail(self, kind: str, message: str) -> None:
         """End this run as failed at the present step."""
         self.failure = Failure(
-            kind=kind, message=message, step=self.step_count, last_good_loss=self.last_good_loss
+            kind=kind,
+            message=" ".join(message.split()),
+            step=self.step_count,
+            last_good_loss=self.last_good_loss,
         )
 
     def _step(self, batch: Batch, teacher: Features | None, steps_per_epoch: int) -> None:
@@ -178,6 +181,7 @@ class Trainee:
                 "best": self.best,
                 "seconds": self.seconds,
                 "images": self.images,
+                "last_good_loss": self.last_good_loss,
             },
             buffer,
         )
@@ -198,5 +202,5 @@ class Trainee:
         self.optimiser.load_state_dict(kept["optimiser"])
         cpu, cuda = kept["random"]
         self.random = GlobalState(cpu.cpu(), None if cuda is None else cuda.cpu())
-        for name in ("epoch", "step_count", "curve", "best", "seconds", "images"):
+        for name in ("epoch", "step_count", "curve", "best", "seconds", "images", "last_good_loss"):
             setattr(self, name, kept[name])

@@ -98,7 +98,7 @@ class Board:
         """Whether a run or preparation needs no more work, as the disk says now."""
         if run in self.plan.preparations:
             return self.preparations.ready(run) is not None
-        return self.store.is_finished(run, self.plan.splits_of(run))
+        return self.store.serves(self.plan, run)
 
     def give_up(self, pack: Pack, kind: str, message: str) -> None:
         """Leave a failed record for every unfinished run of a pack, and end it."""
@@ -163,4 +163,4 @@ class Board:
 
 def finished_runs(plan: Plan, store: Store) -> set[str]:
     """The runs of a plan, preparations left out, that need no more work."""
-    return {run for run in plan.runs if store.is_finished(run, plan.splits_of(run))}
+    return {run for run in plan.runs if store.serves(plan, run)}

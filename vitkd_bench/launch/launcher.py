@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vitkd_bench.launch.board import Board, finished_runs
 from vitkd_bench.launch.folder import LaunchFolder
@@ -23,13 +24,14 @@ class Outcome:
 
     `done` counts the plan's runs that have a record of success, those of earlier launches included.
     `failures` maps what failed in this launch to the reason, preparations included; `failed` counts the runs
-    among them.
+    among them. `damage` names what was found damaged and set aside in this launch: it never counted.
     """
 
     done: int
     failed: int
     interrupted: bool
     failures: dict[str, str] = field(default_factory=dict)
+    damage: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -65,17 +67,18 @@ def launch(
     workers = options.workers(len(plan.packs))
     inline = options.executor == "inline"
     with launcher_of(store, folder.name):
+        before = _set_aside(store, preparations)
         store.write_plan(plan)
         board = Board(plan, store, preparations, folder, options.engine)
         if not board.left:
-            return _outcome(board, interrupted=False)
+            return _outcome(board, before, interrupted=False)
         folder.create()
         with Interrupts(insist=inline) as interrupts, Watching(board, watch):
             if inline:
                 _inline(board, options, interrupts)
             else:
                 Pool(board, options, workers).run(lambda: interrupts.asked, lambda: interrupts.insisted)
-        return _outcome(board, interrupted=interrupts.asked and bool(board.left))
+        return _outcome(board, before, interrupted=interrupts.asked and bool(board.left))
 
 
 def _inline(board: Board, options: LaunchOptions, interrupts: Interrupts) -> None:
@@ -85,7 +88,14 @@ def _inline(board: Board, options: LaunchOptions, interrupts: Interrupts) -> Non
         interrupts.count = max(interrupts.count, 1)
 
 
-def _outcome(board: Board, *, interrupted: bool) -> Outcome:
+def _set_aside(store: Store, preparations: Preparations) -> dict[Path, str]:
+    """All that was ever set aside: workers find damage too, and what they found is told by files alone."""
+    return {**store.damaged(), **preparations.damaged()}
+
+
+def _outcome(board: Board, before: dict[Path, str], *, interrupted: bool) -> Outcome:
     failures = board.failures()
     done = len(finished_runs(board.plan, board.store) & set(board.plan.runs))
-    return Outcome(done, len(set(failures) & set(board.plan.runs)), interrupted, failures)
+    now = _set_aside(board.store, board.preparations)
+    damage = tuple(f"{why}; set aside as {path}" for path, why in now.items() if path not in before)
+    return Outcome(done, len(set(failures) & set(board.plan.runs)), interrupted, failures, damage)

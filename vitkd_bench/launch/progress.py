@@ -111,9 +111,7 @@ class Progress:
 
     def _is_done(self, run: str) -> bool:
         # looking at a preparation means hashing its weights: wait until somebody says that it is over
-        return run in self.board.plan.runs and self.board.store.is_finished(
-            run, self.board.plan.splits_of(run)
-        )
+        return run in self.board.plan.runs and self.board.is_done(run)
 
     def _record(self, run: str) -> Record | None:
         if run in self.board.plan.preparations:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
 from vitkd_bench.spec import BadInputError, WorldError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
+_NOTE = ".reason.txt"
 
 
 def is_name(name: str) -> bool:
@@ -48,12 +50,21 @@ def set_aside(path: Path, folder: Path, reason: str) -> Path:
     return aside
 
 
+def damaged_in(folder: Path) -> dict[Path, str]:
+    """Why each file or folder was set aside into `folder`, by where it lies now."""
+    found = {}
+    for note in sorted(folder.glob(f"*{_NOTE}")):
+        with contextlib.suppress(FileNotFoundError):  # whoever moved it first has taken the note back
+            found[note.with_name(note.name.removesuffix(_NOTE))] = note.read_text(encoding="utf-8").strip()
+    return found
+
+
 def _reserve(folder: Path, name: str, reason: str) -> tuple[Path, Path]:
     """Take a free name by making its note: two processes never overwrite each other's find."""
     number = 1
     while True:
         aside = folder / (name if number == 1 else f"{name}.{number}")
-        note = folder / f"{aside.name}.reason.txt"
+        note = folder / f"{aside.name}{_NOTE}"
         number += 1
         if aside.exists():
             continue

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from vitkd_bench.records.damage import checked_name, set_aside
+from vitkd_bench.records.damage import checked_name, damaged_in, set_aside
 from vitkd_bench.records.files import (
     file_sha256,
     parse_record,
@@ -47,6 +47,14 @@ class Preparations:
         self.damage: list[str] = []
         self._verified: dict[str, Record] = {}
 
+    @property
+    def _aside(self) -> Path:
+        return self.folder.parent / "damaged"
+
+    def damaged(self) -> dict[Path, str]:
+        """Why each preparation was set aside, by anybody at any time, by where it lies now."""
+        return damaged_in(self._aside)
+
     def weights(self, preparation: str) -> Path:
         """The file of weights; there is one if `ready` says so."""
         return self.folder / checked_name(preparation) / "weights.safetensors"
@@ -66,7 +74,7 @@ class Preparations:
         try:
             record = self._verify(preparation)
         except DamagedFileError as error:
-            aside = set_aside(self.folder / preparation, self.folder.parent / "damaged", str(error))
+            aside = set_aside(self.folder / preparation, self._aside, str(error))
             self.damage.append(f"{error}; set aside as {aside}")
             return None
         if record:

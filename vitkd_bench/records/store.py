@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vitkd_bench.records.damage import checked_name, is_name, set_aside
+from vitkd_bench.records.damage import checked_name, damaged_in, is_name, set_aside
 from vitkd_bench.records.files import (
     check_arrays,
     check_schema,
@@ -162,6 +162,15 @@ class Store:
         done = record is not None and record.status == "done" and set(splits) <= set(record.metrics)
         return done and self._sound_predictions(run_id) is not None
 
+    def serves(self, plan: Plan, run_id: str) -> bool:
+        """Say whether a run of a plan needs no more work.
+
+        It is finished with the splits that the plan asks for, and its weights are there where the plan keeps
+        them.
+        """
+        kept = plan.keep == "none" or self.weights_path(run_id).is_file()
+        return kept and self.is_finished(run_id, plan.splits_of(run_id))
+
     # --- damage ---
 
     def set_aside(self, path: Path, reason: str) -> Path:
@@ -174,6 +183,10 @@ class Store:
             WorldError: the disk refuses.
         """
         return set_aside(path, self.folder / "damaged", reason)
+
+    def damaged(self) -> dict[Path, str]:
+        """Why each file was set aside, by anybody at any time, by where it lies now."""
+        return damaged_in(self.folder / "damaged")
 
     def sweep(self) -> int:
         """Remove what killed processes left half written; call it only while nobody writes into this folder.
@@ -196,10 +209,8 @@ class Store:
 
     def reasons(self) -> dict[str, str]:
         """Why a run's record was set aside, now or earlier, by run id; the latest reason of each."""
-        notes = sorted(
-            (self.folder / "damaged").glob("*.json*.reason.txt"), key=lambda p: (len(p.name), p.name)
-        )
-        return {note.name.partition(".json")[0]: note.read_text(encoding="utf-8").strip() for note in notes}
+        found = sorted(self.damaged().items(), key=lambda item: (len(item[0].name), item[0].name))
+        return {path.name.partition(".json")[0]: why for path, why in found if ".json" in path.name}
 
     # --- what is going on ---
 

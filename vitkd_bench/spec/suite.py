@@ -37,44 +37,35 @@ def _entries(data: dict[str, Any]) -> dict[str, Any]:
     return long
 
 
-class DatasetEntry(Frozen):
+class NamedEntry(Frozen):
+    """An entry of a registry, under a name of the suite's own if it gives one."""
+
+    name: str
+    as_: str | None = Field(default=None, alias="as")
+
+    @property
+    def label(self) -> str:
+        """The name by which tables call it."""
+        return self.as_ or self.name
+
+
+class DatasetEntry(NamedEntry):
     """A data set with settings of its own."""
 
-    name: str
-    as_: str | None = Field(default=None, alias="as")
     settings: dict[str, Any] = {}
 
-    @property
-    def label(self) -> str:
-        """The name by which tables call it."""
-        return self.as_ or self.name
 
-
-class MethodEntry(Frozen):
+class MethodEntry(NamedEntry):
     """A method with settings of its own; a setting `{sweep: [...]}` makes one variant a value."""
 
-    name: str
-    as_: str | None = Field(default=None, alias="as")
     settings: dict[str, Any] = {}
 
-    @property
-    def label(self) -> str:
-        """The name by which tables call it."""
-        return self.as_ or self.name
 
-
-class TeacherEntry(Frozen):
+class TeacherEntry(NamedEntry):
     """A teacher; `weights` is a file of one's own, `image_size` the side in pixels at which it is used."""
 
-    name: str
-    as_: str | None = Field(default=None, alias="as")
     weights: str | None = None
     image_size: int | None = Field(default=None, gt=0)
-
-    @property
-    def label(self) -> str:
-        """The name by which tables call it."""
-        return self.as_ or self.name
 
 
 class RecipeEntry(Frozen):
