@@ -16,10 +16,9 @@ import torch
 from vitkd_bench.engine.provenance import provenance
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.networks import ViTNetwork, fingerprint
+from vitkd_bench.plan import baseline_of
 from vitkd_bench.registry import METHODS
-from vitkd_bench.spec import Architecture, CellNames, Failure, MethodUse, Record, Run, Teacher
-
-BASELINE = "none"
+from vitkd_bench.spec import Architecture, CellNames, Failure, Record, Run, Teacher
 
 
 @dataclass(slots=True)
@@ -84,7 +83,6 @@ def describe_student(architecture: Architecture) -> str:
 
 def _common(run: Run, teacher: Teacher | None) -> dict[str, Any]:
     entry = METHODS.get(run.method.name)
-    none = MethodUse(name=BASELINE, version=METHODS.get(BASELINE).version)
     facts: Mapping[str, Any] = {
         "teacher": teacher and {"family": teacher.family, "group": teacher.group, "seen": list(teacher.seen)},
         "method": {"title": entry.title, "kind": entry.kind, "control_of": None},
@@ -102,7 +100,7 @@ def _common(run: Run, teacher: Teacher | None) -> dict[str, Any]:
         "facts": dict(facts),
         "versions": run.versions,
         "seed": run.seed,
-        "baseline": None if entry.kind == "pretraining" else run.with_method(none).id,
+        "baseline": None if entry.kind == "pretraining" else baseline_of(run).id,
         "protocol": run.protocol,
         "label_space": run.dataset.label_space,
         "needs_teacher_at_test": entry.needs_teacher_at_test,

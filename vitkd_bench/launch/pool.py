@@ -92,7 +92,7 @@ class Pool:
             return
         state = self.board.folder.state(member.name)
         if state and state.ended is None and _lives(state.pid):
-            # its controller was killed, not the worker: it will notice, and end after a checkpoint
+            # its controller was killed, not the worker: it will notice, and end
             member.gone_since = member.gone_since or time.monotonic()
             if time.monotonic() - member.gone_since < GRACE_S:
                 return

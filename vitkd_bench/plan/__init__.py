@@ -1,9 +1,10 @@
 """From a suite to cells, refusals, runs, preparations and packs. Pure: nothing is started or written."""
 
+from vitkd_bench.plan.baseline import BASELINE, baseline_of
 from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.packs import make_packs
 from vitkd_bench.plan.suite_file import SuiteFile, find_suite, read_suite, shipped_suites
-from vitkd_bench.plan.suite_plan import BASELINE, plan_suite, resolve_recipe
+from vitkd_bench.plan.suite_plan import plan_suite, resolve_recipe
 from vitkd_bench.plan.teachers import Preparations, planned_teachers
 from vitkd_bench.plan.variants import Variant, variants
 
@@ -13,6 +14,7 @@ __all__ = [
     "Preparations",
     "SuiteFile",
     "Variant",
+    "baseline_of",
     "find_suite",
     "make_packs",
     "plan_suite",

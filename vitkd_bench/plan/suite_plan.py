@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from vitkd_bench.contracts import CellFacts
+from vitkd_bench.plan.baseline import BASELINE, baseline_of
 from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.packs import make_packs
 from vitkd_bench.plan.suite_file import SuiteFile
 from vitkd_bench.plan.teachers import PlannedTeacher, Preparations, planned_teachers
 from vitkd_bench.plan.variants import Variant, variants
-from vitkd_bench.registry import METHODS, RECIPES
+from vitkd_bench.registry import RECIPES
 from vitkd_bench.spec import (
     Architecture,
     BadInputError,
     Cell,
-    MethodUse,
     Plan,
     Recipe,
     Refusal,
@@ -28,8 +28,6 @@ from vitkd_bench.spec import (
     nearest,
     resolve_student,
 )
-
-BASELINE = "none"
 
 
 def resolve_recipe(suite_file: SuiteFile) -> Recipe:
@@ -130,7 +128,7 @@ class _Planner:
                 student=architecture, method=method.use(), teacher=use, dataset=data, recipe=recipe, seed=seed
             )
             runs[str(seed)] = run.id
-            baselines[str(seed)] = _baseline(run).id
+            baselines[str(seed)] = baseline_of(run).id
             self.runs.setdefault(run.id, run)
         self.cells.append(Cell(**names, runs=runs, baselines=baselines))
 
@@ -203,14 +201,6 @@ class _Planner:
                     raise BadInputError(
                         f"{where}: {glob!r} matches nothing in this suite{nearest(glob, labels)}"
                     )
-
-
-def _baseline(run: Run) -> Run:
-    """Give the run of `none` that a run's delta is taken to."""
-    if run.method.name == BASELINE:
-        return run
-    none = MethodUse(name=BASELINE, version=METHODS.get(BASELINE).version)
-    return run.with_method(none)
 
 
 def _facts(teacher: PlannedTeacher, student: Architecture, dataset: ResolvedDataset) -> CellFacts:
