@@ -78,6 +78,8 @@ def launch(
                 _inline(board, options, interrupts)
             else:
                 Pool(board, options, workers).run(lambda: interrupts.asked, lambda: interrupts.insisted)
+        if not board.left:  # every pack has ended, so nobody writes here any more
+            store.sweep()
         return _outcome(board, before, interrupted=interrupts.asked and bool(board.left))
 
 
