@@ -160,6 +160,37 @@ def test_a_non_finite_loss_fails_that_run_and_no_other(
     assert failed.run_id not in store.finished(None)
 
 
+UNMAKEABLE = """
+from vitkd_bench.contracts import Method
+from vitkd_bench.registry import METHODS
+@METHODS.register("unmakeable", title="Method that cannot be made", kind="logit", paper="none")
+class Unmakeable(Method):
+    def __init__(self, config, cell):
+        raise ValueError("no such width")
+"""
+
+
+def test_a_method_that_cannot_be_made_fails_its_run_and_no_other(
+    plan_of: PlanOf, preparations: Preparations, store: Store, tmp_path: Path
+) -> None:
+    """What a stranger's method raises in its making stands in its record; its pack goes on."""
+    extension = tmp_path / "unmakeable.py"
+    extension.write_text(UNMAKEABLE)
+    text = SUITE.replace("quick.py]", f"quick.py, {extension}]")
+    text = text.replace("[none, attn_copy, attn_distill, kd]", "[none, kd, unmakeable]")
+    plan = plan_of(text=text, only=("quick/deit:standard:*",))
+    run_all(plan, store, preparations)
+    by_method = {record.cell.method: record for record in store.records().values()}
+    assert {name: record.status for name, record in by_method.items()} == {
+        "none": "done",
+        "kd": "done",
+        "unmakeable": "failed",
+    }
+    error = by_method["unmakeable"].error
+    assert error is not None
+    assert (error.kind, error.message) == ("ValueError", "no such width")
+
+
 def test_the_teacher_is_bit_identical_after_training(
     finished: tuple[Plan, Store], preparations: Preparations
 ) -> None:

@@ -55,8 +55,8 @@ def run_pack(plan: Plan, pack: Pack, store: Store, preparations: Preparations, o
     everything = plan.all_runs()
     runs = [everything[id_] for id_ in pack.runs if not is_done(everything[id_], plan, store, preparations)]
     if runs:
-        with_setting = settle(plan, runs, preparations, options)
-        _Loop(plan, store, preparations, options, with_setting).run()
+        setting = settle(plan, runs, preparations, options)
+        _Loop(plan, store, preparations, options, setting).run()
 
 
 @dataclass
@@ -89,6 +89,8 @@ class _Loop:
         for trainee in self.setting.trainees:
             if trainee.failure is not None:
                 self._write_failure(trainee, trainee.failure)
+        for run, failure in self.setting.stillborn:
+            self.store.write(failed_record(run, self.setting.cell.teacher if run.teacher else None, failure))
 
     def _prepare(self, trainee: Trainee) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,12 +15,15 @@ from vitkd_bench.networks import ViTNetwork, load_teacher, weights_sha256
 from vitkd_bench.pipeline import Splits, open_splits
 from vitkd_bench.records import Preparations
 from vitkd_bench.registry import METHODS, TEACHERS
-from vitkd_bench.spec import Plan, Recipe, Run, Teacher, TeacherUse, WorldError
+from vitkd_bench.spec import Failure, Plan, Recipe, Run, Teacher, TeacherUse, WorldError
 
 
 @dataclass
 class Setting:
-    """Everything that a pack's loop needs; `trainees` are in the order of the pack."""
+    """Everything that a pack's loop needs.
+
+    `trainees` are in the order of the pack; `stillborn` are runs whose student or method could not be made.
+    """
 
     plan: Plan
     recipe: Recipe
@@ -31,10 +34,19 @@ class Setting:
     teacher: ViTNetwork | None
     teacher_sha256: str | None
     cell: CellFacts
-    trainees: list[Trainee]
     pretraining: bool
     has_head: bool
     num_classes: int
+    trainees: list[Trainee] = field(default_factory=list)
+    stillborn: list[tuple[Run, Failure]] = field(default_factory=list)
+
+    def begin(self, run: Run) -> None:
+        """Draw a run's student and make its method; what a stranger's method raises ends that run alone."""
+        try:
+            self.trainees.append(self.fresh(run))
+        except Exception as error:  # noqa: BLE001  (its record says what)
+            message = " ".join(str(error).split())
+            self.stillborn.append((run, Failure(kind=type(error).__name__, message=message)))
 
     def fresh(self, run: Run) -> Trainee:
         """Start a run anew."""
@@ -75,7 +87,7 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
     if pretraining:
         made = TEACHERS.get(plan.prepares[first.id])
         num_classes = made.head.num_classes if made.head else 0
-    return Setting(
+    setting = Setting(
         plan=plan,
         recipe=first.recipe,
         seed=first.seed,
@@ -85,11 +97,13 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
         teacher=teacher,
         teacher_sha256=digest,
         cell=cell,
-        trainees=[Trainee(run, _cell(run, cell), num_classes, device) for run in runs],
         pretraining=pretraining,
         has_head=num_classes > 0,
         num_classes=num_classes,
     )
+    for run in runs:
+        setting.begin(run)
+    return setting
 
 
 def _cell(run: Run, shared: CellFacts) -> CellFacts:

@@ -16,7 +16,7 @@ TEACHERS.register(
         paper="arXiv:2104.14294",
         objective="self-distillation of views",
         architecture=micro_architecture(),
-        notes="Views differ by small shifts, rotations and contrast; the averaged network is kept.",
+        notes="Views differ by small rotations, contrast and noise; the averaged network is kept.",
         **made_from_digits("pretrain_dino"),
     )
 )
