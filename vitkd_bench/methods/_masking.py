@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from vitkd_bench.contracts import Network
 from vitkd_bench.methods._stages import embed
+from vitkd_bench.spec import Settings
+
+
+class MaskSettings(Settings):
+    """Settings of masked self-distillation, in iBOT and DINOv2."""
+
+    mask_ratio: float = Field(default=0.4, gt=0, lt=1, description="share of the patches of a masked image")
+    masked_images: float = Field(default=0.5, gt=0, le=1, description="share of the images that are masked")
+    masked_weight: float = Field(default=1.0, ge=0, description="of the patches' loss, against 1 for views")
 
 
 def random_mask(images: int, patches: int, ratio: float, device: torch.device | None = None) -> Tensor:

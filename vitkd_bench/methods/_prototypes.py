@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from vitkd_bench.methods._heads import projection_head
+from vitkd_bench.spec import Settings
+
+
+class PrototypeSettings(Settings):
+    """Settings of self-distillation by prototypes, in DINO, iBOT and DINOv2."""
+
+    prototypes: int = Field(default=256, gt=1, description="vectors that an image or patch is assigned to")
+    hidden: int = Field(default=128, gt=0, description="width of a head's hidden layers")
+    bottleneck: int = Field(default=48, gt=0, description="width of the unit vector before the prototypes")
+    student_temperature: float = Field(default=0.1, gt=0, description="of the student's softmax")
+    teacher_temperature: float = Field(
+        default=0.06, gt=0, description="of the teacher's: lower, hence sharper"
+    )
+    momentum: float = Field(default=0.98, ge=0, lt=1, description="of the average at the start; ends at 1")
 
 
 class PrototypeHead(nn.Module):

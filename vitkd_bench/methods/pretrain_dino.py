@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network
 from vitkd_bench.methods._average import average_of, momentum_at, move_average
 from vitkd_bench.methods._masking import window_tokens
-from vitkd_bench.methods._prototypes import PrototypeHead, prototype_loss, sharpened
+from vitkd_bench.methods._prototypes import PrototypeHead, PrototypeSettings, prototype_loss, sharpened
 from vitkd_bench.methods._stages import embed, open_layer_scale, pooled, stages
 from vitkd_bench.registry import METHODS
-from vitkd_bench.spec import Settings
 
 
 @METHODS.register(
@@ -38,20 +37,8 @@ class PretrainDino(Method, nn.Module):
 
     views = 2
 
-    class Config(Settings):
-        prototypes: int = Field(default=256, gt=1, description="vectors that an image is assigned to")
-        hidden: int = Field(default=128, gt=0, description="width of the head's hidden layers")
-        bottleneck: int = Field(
-            default=48, gt=0, description="width of the unit vector before the prototypes"
-        )
-        student_temperature: float = Field(default=0.1, gt=0, description="of the student's softmax")
-        teacher_temperature: float = Field(
-            default=0.06, gt=0, description="of the teacher's: lower, hence sharper"
-        )
+    class Config(PrototypeSettings):
         window: int = Field(default=3, ge=0, description="side in patches of the local view; 0 leaves it out")
-        momentum: float = Field(
-            default=0.98, ge=0, lt=1, description="of the average at the start; ends at 1"
-        )
         centre_momentum: float = Field(default=0.9, ge=0, lt=1, description="of the running mean of scores")
 
     centre: Tensor

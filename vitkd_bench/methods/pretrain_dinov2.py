@@ -19,11 +19,16 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network
 from vitkd_bench.methods._average import average_of, momentum_at, move_average
-from vitkd_bench.methods._masking import masked_embedding, partial_mask
-from vitkd_bench.methods._prototypes import PrototypeHead, koleo_loss, prototype_loss, sinkhorn_knopp
+from vitkd_bench.methods._masking import MaskSettings, masked_embedding, partial_mask
+from vitkd_bench.methods._prototypes import (
+    PrototypeHead,
+    PrototypeSettings,
+    koleo_loss,
+    prototype_loss,
+    sinkhorn_knopp,
+)
 from vitkd_bench.methods._stages import embed, open_layer_scale, patch_tokens, stages
 from vitkd_bench.registry import METHODS
-from vitkd_bench.spec import Settings
 
 
 @METHODS.register(
@@ -38,30 +43,10 @@ class PretrainDINOv2(Method, nn.Module):
 
     views = 2
 
-    class Config(Settings):
-        mask_ratio: float = Field(
-            default=0.4, gt=0, lt=1, description="share of the patches of a masked image"
-        )
-        masked_images: float = Field(
-            default=0.5, gt=0, le=1, description="share of the images that are masked"
-        )
-        masked_weight: float = Field(
-            default=1.0, ge=0, description="of the patches' loss, against 1 for views"
-        )
+    class Config(MaskSettings, PrototypeSettings):
         koleo_weight: float = Field(default=0.1, ge=0, description="of the term that spreads images apart")
         prototypes: int = Field(
             default=128, gt=1, description="vectors that an image or patch is assigned to"
-        )
-        hidden: int = Field(default=128, gt=0, description="width of the heads' hidden layers")
-        bottleneck: int = Field(
-            default=48, gt=0, description="width of the unit vector before the prototypes"
-        )
-        student_temperature: float = Field(default=0.1, gt=0, description="of the student's softmax")
-        teacher_temperature: float = Field(
-            default=0.06, gt=0, description="of the teacher's: lower, hence sharper"
-        )
-        momentum: float = Field(
-            default=0.98, ge=0, lt=1, description="of the average at the start; ends at 1"
         )
 
     def __init__(self, config: Config, cell: CellFacts) -> None:
