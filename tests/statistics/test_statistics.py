@@ -4,17 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar as mcnemar_of_statsmodels
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from vitkd_bench.statistics import (
     Interval,
     holm,
-    mcnemar,
     paired_bootstrap,
     paired_delta,
     smallest_detectable,
@@ -122,23 +120,6 @@ def test_holm_keeps_order_and_only_raises(p: list[float]) -> None:
 def test_holm_of_nothing() -> None:
     """No tests, no p values."""
     assert holm([]) == []
-
-
-@settings(deadline=None, max_examples=50)
-@given(pairs=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_mcnemar_is_statsmodels(pairs: list[tuple[bool, bool]]) -> None:
-    """The exact p value agrees with statsmodels, and is the same from both sides."""
-    first, second = np.array(pairs, dtype=bool).T
-    table = [[np.sum(first & second), np.sum(first & ~second)], [np.sum(~first & second), 0]]
-    expected = mcnemar_of_statsmodels(table, exact=True).pvalue if (first != second).any() else 1.0
-    assert mcnemar(first, second) == pytest.approx(expected, abs=1e-12)
-    assert mcnemar(first, second) == mcnemar(second, first)
-
-
-def test_mcnemar_pairs_images() -> None:
-    """Arrays of different images are refused."""
-    with pytest.raises(ValueError, match="shapes are"):
-        mcnemar(np.ones(3, bool), np.ones(4, bool))
 
 
 def test_smallest_detectable_of_two_pairs_by_simulation() -> None:

@@ -3,7 +3,7 @@
 from vitkd_bench.statistics.intervals import Delta, Interval, paired_delta, t_interval
 from vitkd_bench.statistics.power import smallest_detectable
 from vitkd_bench.statistics.resampling import paired_bootstrap
-from vitkd_bench.statistics.significance import holm, mcnemar, t_test
+from vitkd_bench.statistics.significance import holm, t_test
 from vitkd_bench.statistics.verdicts import Verdict, verdict
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Interval",
     "Verdict",
     "holm",
-    "mcnemar",
     "paired_bootstrap",
     "paired_delta",
     "smallest_detectable",

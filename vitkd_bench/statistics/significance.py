@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from vitkd_bench.statistics.intervals import Interval
 
@@ -22,25 +21,6 @@ def t_test(interval: Interval) -> float | None:
         return 0.0 if interval.mean else 1.0
     t = interval.mean / (interval.sd / math.sqrt(interval.n))
     return float(2 * special.stdtr(interval.n - 1, -abs(t)))
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Give the exact two-sided p value that two classifiers are right equally often on the same images.
-
-    Args:
-        first: (N,) bool, whether one classifier is right on each image.
-        second: the same of the other, in the same order.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    if first.shape != second.shape:
-        raise ValueError(f"McNemar's test pairs images: shapes are {first.shape} and {second.shape}")
-    only_first = int(np.count_nonzero(first & ~second))
-    only_second = int(np.count_nonzero(second & ~first))
-    if only_first + only_second == 0:
-        return 1.0
-    return float(stats.binomtest(only_first, only_first + only_second).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
