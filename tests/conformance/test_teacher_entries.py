@@ -25,6 +25,9 @@ PARTS = {  # names of tensors that a component adds to a plain ViT and takes fro
     "position_on_prefix": (set(), set()),
     "activation": (set(), set()),
     "norm_eps": (set(), set()),
+    "rope": (set(), set()),
+    "qk_norm": (set(), set()),
+    "mlp": (set(), set()),
 }
 
 
@@ -55,7 +58,7 @@ def test_the_contract_holds_together(teacher: Teacher) -> None:
     assert len(teacher.pixels.mean) == len(teacher.pixels.std) == channels
     assert all(deviation > 0 for deviation in teacher.pixels.std)
     assert (teacher.training is not None) == (teacher.group == "micro")
-    assert (teacher.backend == "native") == (teacher.timm_name is None)
+    assert (teacher.training is None) == bool(teacher.sources)
     components = teacher.architecture.components
     assert components.position != "none" or components.relative_position_bias  # some sense of place
 
@@ -137,7 +140,7 @@ def test_no_micro_teacher_waits_for_itself(teacher: Teacher) -> None:
 def test_no_two_teachers_are_the_same() -> None:
     """Two micro teachers differ in architecture or in training, two others in their weights' name."""
     made = [(t.architecture, t.training) for t in TEACHERS if t.group == "micro"]
-    loaded = [t.timm_name for t in TEACHERS if t.group != "micro"]
+    loaded = [t.source().model for t in TEACHERS if t.group != "micro"]
     assert [pair for i, pair in enumerate(made) if pair in made[:i]] == []
     assert len(set(loaded)) == len(loaded)
 

@@ -20,6 +20,7 @@ from vitkd_bench.spec import (
     PixelStats,
     Size,
     Teacher,
+    WeightSource,
     WorldError,
 )
 
@@ -40,7 +41,7 @@ def contract(**changes: object) -> Teacher:
         "architecture": SMALL,
         "pixels": GREY,
         "head": Head(kind="labels", label_space="digits", num_classes=7),
-        "timm_name": "deit_tiny_patch16_224",
+        "sources": (WeightSource(backend="timm", model="deit_tiny_patch16_224"),),
     }
     return Teacher.model_validate({**facts, **changes})
 
@@ -143,10 +144,10 @@ def test_a_contract_that_claims_too_much_is_refused(changes: dict[str, object], 
 
 def test_an_unknown_timm_model_is_an_error_of_the_contract() -> None:
     """The field is named, and that it is missing too."""
-    with pytest.raises(BadInputError, match=r"timm_name: .*vit_no_such"):
-        build_teacher(contract(timm_name="vit_no_such"), SMALL)
-    with pytest.raises(BadInputError, match="timm_name: required"):
-        build_teacher(contract(timm_name=None), SMALL)
+    with pytest.raises(BadInputError, match=r"model: .*vit_no_such"):
+        build_teacher(contract(sources=(WeightSource(backend="timm", model="vit_no_such"),)), SMALL)
+    with pytest.raises(BadInputError, match="no weights elsewhere"):
+        build_teacher(contract(sources=()), SMALL)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

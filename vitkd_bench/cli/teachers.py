@@ -164,7 +164,7 @@ def _facts(teacher: Teacher, origin: str) -> list[tuple[str, object]]:
             teacher.head and f"{teacher.head.kind}, {teacher.head.num_classes} of {teacher.head.label_space}",
         ),
         ("has seen", teacher.seen),
-        ("timm name", teacher.timm_name),
+        ("weights", [f"{s.backend}: {s.model}" for s in teacher.sources] or "made here"),
         ("made by", teacher.training and f"{teacher.training.method} with {teacher.training.recipe}"),
         ("defined in", origin),
         ("notes", teacher.notes),

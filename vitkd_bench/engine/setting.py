@@ -121,7 +121,9 @@ def _teacher(
     facts: Teacher = TEACHERS.get(use.name)
     architecture = facts.architecture.with_(image_size=use.image_size)
     path, digest = _weights(plan, use, preparations)
-    network = load_teacher(facts, architecture, path).to(device)
+    if use.position_interpolation:
+        facts = facts.model_copy(update={"position_interpolation": use.position_interpolation})
+    network = load_teacher(facts, architecture, path, use.backend).to(device)
     return network, CellFacts(first.student, first.dataset, facts, architecture), digest
 
 

@@ -15,10 +15,12 @@ from vitkd_bench.networks.network import ViTNetwork
 from vitkd_bench.networks.positions import fixed_position, resample_position, resample_relative
 from vitkd_bench.networks.vit import ViT
 from vitkd_bench.networks.weights import load_strictly, read_weights
-from vitkd_bench.spec import Architecture, BadInputError, Teacher
+from vitkd_bench.spec import Architecture, BadInputError, Teacher, WeightSource
 
 
-def load_teacher(teacher: Teacher, architecture: Architecture, weights: Path) -> ViTNetwork:
+def load_teacher(
+    teacher: Teacher, architecture: Architecture, weights: Path, backend: str | None = None
+) -> ViTNetwork:
     """Build a teacher and load its weights: frozen, in eval mode, on the CPU, float32.
 
     Every tensor of the file must find its place and every place its tensor. Two things are brought into line
@@ -29,6 +31,7 @@ def load_teacher(teacher: Teacher, architecture: Architecture, weights: Path) ->
         teacher: the contract.
         architecture: the contract's own at the image size at which the teacher is used.
         weights: safetensors of any floating type, or a torch checkpoint, under the names of the backend.
+        backend: which of the contract's sources builds the network; None takes the first.
 
     Raises:
         BadInputError: what was built is not what the contract claims (the component is named), or the weights
@@ -36,7 +39,7 @@ def load_teacher(teacher: Teacher, architecture: Architecture, weights: Path) ->
         WorldError: no such file. DamagedFileError: it cannot be read.
     """
     tensors = read_weights(weights)
-    module = build_teacher(teacher, architecture)
+    module = build_teacher(teacher, architecture, backend)
     where = f"teacher {teacher.name!r}: weights {weights}"
     if teacher.head is None:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
@@ -49,7 +52,7 @@ def load_teacher(teacher: Teacher, architecture: Architecture, weights: Path) ->
     return ViTNetwork(module, architecture, teacher.pixels, frozen=True)
 
 
-def build_teacher(teacher: Teacher, architecture: Architecture) -> nn.Module:
+def build_teacher(teacher: Teacher, architecture: Architecture, backend: str | None = None) -> nn.Module:
     """Build the bare network of a teacher, without its weights, and compare it with the contract.
 
     Raises:
@@ -57,26 +60,30 @@ def build_teacher(teacher: Teacher, architecture: Architecture) -> nn.Module:
     """
     classes = teacher.head.num_classes if teacher.head else 0
     with torch.random.fork_rng(devices=[]):
-        if teacher.backend == "native":
+        if teacher.training:
             module: nn.Module = ViT(architecture, classes)
         else:
-            module = _build_timm(teacher, architecture, classes)
+            module = _build_timm(teacher, teacher.source(backend), architecture, classes)
     wrong = differences(architecture, read_architecture(module))
     if wrong:
         raise BadInputError(f"teacher {teacher.name!r}: not what its contract says: {'; '.join(wrong)}")
     return module
 
 
-def _build_timm(teacher: Teacher, architecture: Architecture, classes: int) -> nn.Module:
-    if teacher.timm_name is None:
-        raise BadInputError(f"teacher {teacher.name!r}: timm_name: required with backend timm")
-    asked: dict[str, Any] = {"img_size": architecture.image_size, "num_classes": classes}
+def _build_timm(
+    teacher: Teacher, source: WeightSource, architecture: Architecture, classes: int
+) -> nn.Module:
+    asked: dict[str, Any] = {
+        **source.arguments,
+        "img_size": architecture.image_size,
+        "num_classes": classes,
+    }
     if architecture.channels != 3:
         asked["in_chans"] = architecture.channels
     try:
-        module: nn.Module = timm.create_model(teacher.timm_name, pretrained=False, **asked)
+        module: nn.Module = timm.create_model(source.model, pretrained=False, **asked)
     except RuntimeError as error:
-        raise BadInputError(f"teacher {teacher.name!r}: timm_name: {error}") from None
+        raise BadInputError(f"teacher {teacher.name!r}: model: {error}") from None
     for part in module.modules():
         attention: Any = part
         if hasattr(attention, "fused_attn"):

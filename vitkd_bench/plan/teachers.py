@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.suite_file import SuiteFile
@@ -15,9 +16,12 @@ from vitkd_bench.spec import (
     Run,
     Source,
     Teacher,
+    TeacherEntry,
     TeacherFacts,
     TeacherUse,
 )
+
+Asked = TypeVar("Asked", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def planned_teachers(
             message = str(error).split("Value error, ")[-1].split(" [type=")[0]
             raise BadInputError(f"{where}.image_size: {message}") from None
         weights = inventory.weights.get(entry.label)
-        use = _use(teacher, side, weights, preparations)
+        use = _use(entry, teacher, side, weights, preparations)
         found.append(
             PlannedTeacher(
                 label=entry.label,
@@ -127,15 +131,32 @@ def planned_teachers(
 
 
 def _use(
-    teacher: Teacher, side: int, weights: Source | str | None, preparations: Preparations
+    entry: TeacherEntry,
+    teacher: Teacher,
+    side: int,
+    weights: Source | str | None,
+    preparations: Preparations,
 ) -> TeacherUse | str:
     if isinstance(weights, Source):
         pin = f"sha256:{weights.sha256}"
-        return TeacherUse(name=teacher.name, pin=pin, key=pin, image_size=side, version=teacher.version)
+        return TeacherUse(
+            name=teacher.name,
+            pin=pin,
+            key=pin,
+            image_size=side,
+            version=teacher.version,
+            backend=_unless(entry.backend, teacher.sources and teacher.source().backend),
+            position_interpolation=_unless(entry.position_interpolation, teacher.position_interpolation),
+        )
     if isinstance(weights, str):
         return weights
     if teacher.training is None:
-        return f"{teacher.name} is not fetched: give weights: FILE in the suite"
+        return f"{teacher.name} is not fetched: vitkd teachers fetch {teacher.name}, or give weights: FILE"
     if side != teacher.architecture.image_size:
         return f"{teacher.name} is made for {teacher.architecture.image_size} px and is not used at {side} px"
     return preparations.use(teacher)
+
+
+def _unless(asked: Asked | None, own: object) -> Asked | None:
+    """Leave out what the contract says anyway, so that saying it does not rename a run."""
+    return None if asked == own else asked

@@ -12,14 +12,23 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from vitkd_bench.contracts import Method
-from vitkd_bench.spec import BadInputError, Dataset, DatasetSettings, Recipe, Teacher, nearest, read_yaml
+from vitkd_bench.spec import (
+    Architecture,
+    BadInputError,
+    Dataset,
+    DatasetSettings,
+    Recipe,
+    Teacher,
+    nearest,
+    read_yaml,
+)
 
 Entry = TypeVar("Entry")
 AnyMethod = TypeVar("AnyMethod", bound=type[Method])
@@ -131,14 +140,45 @@ def _defined_in(depth: int = 2) -> str:
     return inspect.stack()[depth].filename
 
 
+Layout = Callable[[Mapping[str, Any], Architecture], dict[str, Any]]
+"""Renames (and reshapes) an official file's tensors for the timm architecture that they go into."""
+
+
 @dataclass
 class TeacherShelf(Shelf[Teacher]):
-    """Teachers by `family/size`."""
+    """Teachers by `family/size`, and the layouts of official files by name."""
+
+    _layouts: dict[str, Layout] = field(default_factory=dict)
 
     def register(self, *teachers: Teacher) -> None:
         """Put teachers on the shelf."""
         for teacher in teachers:
             self.add(teacher.name, teacher, _defined_in())
+
+    def register_layout(self, name: str) -> Callable[[Layout], Layout]:
+        """Put the decorated renaming on the shelf, under the name that a `WeightSource.layout` gives.
+
+        It takes the file's tensors by name, without those that are unused, and the architecture; it uses the
+        tensors' own methods only, since this shelf is read without torch. It raises BadInputError where the
+        file is of another kind, or the architecture not the one that the file was made for.
+        """
+
+        def keep(layout: Layout) -> Layout:
+            self._layouts[name] = layout
+            return layout
+
+        return keep
+
+    def layout(self, name: str) -> Layout:
+        """Find a renaming.
+
+        Raises:
+            BadInputError: unknown name, with the nearest one.
+        """
+        self._walk()
+        if name not in self._layouts:
+            raise BadInputError(f"unknown layout {name!r} of weights{nearest(name, self._layouts)}")
+        return self._layouts[name]
 
 
 @dataclass

@@ -11,8 +11,20 @@ from vitkd_bench.spec.record import CellNames, Failure, Record
 from vitkd_bench.spec.run import MethodUse, Run, TeacherUse
 from vitkd_bench.spec.seeds import seeded
 from vitkd_bench.spec.student import StudentEntry, parse_student, resolve_student
-from vitkd_bench.spec.suite import Suite
-from vitkd_bench.spec.teacher import HALF_PIXELS, IMAGENET_PIXELS, Head, PixelStats, Teacher, Training
+from vitkd_bench.spec.suite import Suite, TeacherEntry
+from vitkd_bench.spec.teacher import (
+    HALF_PIXELS,
+    IMAGENET_PIXELS,
+    OPENAI_PIXELS,
+    Accuracy,
+    Backend,
+    Head,
+    PixelStats,
+    PositionInterpolation,
+    Teacher,
+    Training,
+    WeightSource,
+)
 from vitkd_bench.spec.versions import VERSIONS
 from vitkd_bench.spec.yaml_reader import Document, parse_yaml, read_yaml
 
@@ -20,10 +32,13 @@ __all__ = [
     "HALF_PIXELS",
     "IMAGENET_PIXELS",
     "NAMED_COMPONENTS",
+    "OPENAI_PIXELS",
     "SIZES",
     "VERSIONS",
+    "Accuracy",
     "Architecture",
     "Augmentation",
+    "Backend",
     "BadInputError",
     "Cell",
     "CellNames",
@@ -41,6 +56,7 @@ __all__ = [
     "Pack",
     "PixelStats",
     "Plan",
+    "PositionInterpolation",
     "Recipe",
     "Record",
     "Refusal",
@@ -53,11 +69,13 @@ __all__ = [
     "Subset",
     "Suite",
     "Teacher",
+    "TeacherEntry",
     "TeacherFacts",
     "TeacherUse",
     "Training",
     "Validation",
     "VitkdError",
+    "WeightSource",
     "WorldError",
     "canonical_json",
     "content_hash",

@@ -41,7 +41,8 @@ class Components(Frozen):
     """The parts in which teachers differ; the defaults are those of a plain ViT.
 
     `None` as `layer_scale` means that the part is absent; a number is its initial value.
-    `relative_position_bias` is one table a block. `position` is the absolute position embedding.
+    `relative_position_bias` is one table a block. `position` is the absolute position embedding, `rope` a
+    rotary one of queries and keys, `qk_norm` a norm of these. `mlp` is two linear layers (`plain`) or gated.
     """
 
     layer_scale: float | None = Field(default=None, gt=0)
@@ -53,6 +54,9 @@ class Components(Frozen):
     activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = "gelu"
     patch_bias: bool = True
     norm_eps: float = Field(default=1e-6, gt=0)
+    rope: bool = False
+    qk_norm: bool = False
+    mlp: Literal["plain", "swiglu", "glu"] = "plain"
 
     def present(self) -> tuple[str, ...]:
         """Names of the components in which this model differs from a plain ViT, in order."""

@@ -69,10 +69,14 @@ class Pack(Frozen):
 
 
 class Source(Frozen):
-    """Where the weights of a pinned teacher lie on this machine; no part of any id."""
+    """Where the weights of a pinned teacher lie on this machine; no part of any id.
+
+    `preflight` is the verdict of the checks made before a run trusts them (`pass` or `mark`, and why).
+    """
 
     path: str
     sha256: str
+    preflight: str | None = None
 
 
 class Plan(Frozen):

@@ -12,6 +12,7 @@ from vitkd_bench.spec.base import Frozen
 from vitkd_bench.spec.canonical import content_hash
 from vitkd_bench.spec.dataset import ResolvedDataset
 from vitkd_bench.spec.recipe import Recipe
+from vitkd_bench.spec.teacher import Backend, PositionInterpolation
 from vitkd_bench.spec.versions import VERSIONS
 
 PREPARED = "run:"
@@ -22,7 +23,7 @@ class TeacherUse(Frozen):
 
     `pin` is `run:<id>` of the preparation that makes it or `sha256:<digest>` of a file. `key` is the pin
     without versions: the same for a file, the preparation's cell key for a micro teacher. `image_size` in
-    pixels.
+    pixels. `backend` and `position_interpolation` are given where they are not the contract's own.
     """
 
     name: str
@@ -30,6 +31,13 @@ class TeacherUse(Frozen):
     key: str
     image_size: int = Field(gt=0)
     version: int
+    backend: Backend | None = None
+    position_interpolation: PositionInterpolation | None = None
+
+    def declared_as(self, pin: str, value: str) -> dict[str, Any]:
+        """Give what of it can change a number, named by its pin or its key."""
+        asked = {"backend": self.backend, "position_interpolation": self.position_interpolation}
+        return {pin: value, "image_size": self.image_size, **{k: v for k, v in asked.items() if v}}
 
     @property
     def preparation(self) -> str | None:
@@ -83,7 +91,7 @@ class Run(Frozen):
     @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits; equal declarations give equal ids on every machine."""
-        teacher = self.teacher and {"pin": self.teacher.pin, "image_size": self.teacher.image_size}
+        teacher = self.teacher and self.teacher.declared_as("pin", self.teacher.pin)
         return content_hash(
             {**self._declared(), "teacher": teacher, "seed": self.seed, "versions": self.versions}
         )
@@ -91,7 +99,7 @@ class Run(Frozen):
     @cached_property
     def cell_key(self) -> str:
         """The id without versions and seed: same key, other id means that a record is stale."""
-        teacher = self.teacher and {"key": self.teacher.key, "image_size": self.teacher.image_size}
+        teacher = self.teacher and self.teacher.declared_as("key", self.teacher.key)
         return content_hash({**self._declared(), "teacher": teacher})
 
     @cached_property

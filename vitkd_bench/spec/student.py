@@ -27,6 +27,9 @@ _PLAIN_VALUE = {  # what a component is where the teacher has none to show
     "activation": "quick_gelu",
     "patch_bias": False,
     "norm_eps": 1e-5,
+    "rope": True,
+    "qk_norm": True,
+    "mlp": "swiglu",
 }
 
 

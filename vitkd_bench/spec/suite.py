@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from vitkd_bench.spec.base import Frozen
 from vitkd_bench.spec.student import StudentEntry
+from vitkd_bench.spec.teacher import Backend, PositionInterpolation
 
 
 def _entry(value: Any, own: tuple[str, ...] | None = None, rest: str = "settings", name: str = "name") -> Any:
@@ -62,10 +63,16 @@ class MethodEntry(NamedEntry):
 
 
 class TeacherEntry(NamedEntry):
-    """A teacher; `weights` is a file of one's own, `image_size` the side in pixels at which it is used."""
+    """A teacher; `weights` is a file of one's own, `image_size` the side in pixels at which it is used.
+
+    `backend` says whose form of the network and of the file is meant, the contract's first where it is left
+    out; `position_interpolation` how a position embedding is brought to another grid.
+    """
 
     weights: str | None = None
     image_size: int | None = Field(default=None, gt=0)
+    backend: Backend | None = None
+    position_interpolation: PositionInterpolation | None = None
 
 
 class RecipeEntry(Frozen):

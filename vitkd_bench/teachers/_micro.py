@@ -38,7 +38,6 @@ def made_from_digits(method: str, recipe: str = "micro_pretrain", reads: str | N
     """
     return {
         "group": "micro",
-        "backend": "native",
         "licence": "Apache-2.0",
         "pixels": DIGITS_PIXELS,
         "seen": ("digits",),

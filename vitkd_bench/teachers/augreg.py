@@ -7,7 +7,7 @@ form, timm's conversion exactly; the contract says what timm builds.
 from functools import partial
 
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import HALF_PIXELS, SIZES, Architecture, Teacher
+from vitkd_bench.spec import HALF_PIXELS, SIZES, Architecture, Teacher, WeightSource
 from vitkd_bench.teachers._micro import DIGIT_LABELS, made_from_digits, micro_architecture
 
 augreg = partial(
@@ -34,7 +34,7 @@ TEACHERS.register(
         licence="Apache-2.0",
         architecture=Architecture(image_size=224, patch=16, size=SIZES["ti"]),
         pixels=HALF_PIXELS,
-        timm_name="vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+        sources=(WeightSource(backend="timm", model="vit_tiny_patch16_224.augreg_in21k_ft_in1k"),),
         seen=("imagenet21k", "imagenet1k", "tiny_imagenet"),
         notes="Contract without a head, for weights that have none; a head in the file is left aside.",
     ),

@@ -7,7 +7,7 @@ part of the family, since they have a second prefix token and a second head.
 from functools import partial
 
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import IMAGENET_PIXELS, SIZES, Architecture, Head, Teacher
+from vitkd_bench.spec import IMAGENET_PIXELS, SIZES, Architecture, Head, Teacher, WeightSource
 from vitkd_bench.teachers._micro import DIGIT_LABELS, made_from_digits, micro_architecture
 
 deit = partial(
@@ -38,7 +38,7 @@ TEACHERS.register(
         title="DeiT-Ti/16",
         group="reserve",
         architecture=Architecture(image_size=224, patch=16, size=SIZES["ti"]),
-        timm_name="deit_tiny_patch16_224.fb_in1k",
+        sources=(WeightSource(backend="timm", model="deit_tiny_patch16_224.fb_in1k"),),
         seen=("imagenet1k", "tiny_imagenet"),
         notes="ImageNet-1k top-1 72.2 % (release).",
     ),
@@ -47,7 +47,7 @@ TEACHERS.register(
         title="DeiT-S/16",
         group="published",
         architecture=Architecture(image_size=224, patch=16, size=SIZES["s"]),
-        timm_name="deit_small_patch16_224.fb_in1k",
+        sources=(WeightSource(backend="timm", model="deit_small_patch16_224.fb_in1k"),),
         seen=("imagenet1k", "tiny_imagenet"),
         notes="ImageNet-1k top-1 79.9 % (release), 79.856 % (timm, 224 px).",
     ),
@@ -56,7 +56,7 @@ TEACHERS.register(
         title="DeiT-B/16",
         group="published",
         architecture=Architecture(image_size=224, patch=16, size=SIZES["b"]),
-        timm_name="deit_base_patch16_224.fb_in1k",
+        sources=(WeightSource(backend="timm", model="deit_base_patch16_224.fb_in1k"),),
         seen=("imagenet1k", "tiny_imagenet"),
         notes="ImageNet-1k top-1 81.8 % (release), 81.980 % (timm, 224 px).",
     ),

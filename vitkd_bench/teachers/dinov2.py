@@ -7,7 +7,7 @@ builder and transformers' configuration say 1.0, which is not what was trained.
 from functools import partial
 
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import IMAGENET_PIXELS, SIZES, Architecture, Components, Teacher
+from vitkd_bench.spec import IMAGENET_PIXELS, SIZES, Architecture, Components, Teacher, WeightSource
 from vitkd_bench.teachers._micro import made_from_digits, micro_architecture
 
 LAYER_SCALE = Components(layer_scale=1e-5)
@@ -35,7 +35,7 @@ TEACHERS.register(
         licence="Apache-2.0",
         architecture=Architecture(image_size=224, patch=14, size=SIZES["s"], components=LAYER_SCALE),
         pixels=IMAGENET_PIXELS,
-        timm_name="vit_small_patch14_dinov2.lvd142m",
+        sources=(WeightSource(backend="timm", model="vit_small_patch14_dinov2.lvd142m"),),
         seen=("lvd142m", "imagenet1k", "tiny_imagenet"),
         notes="Trained at 518 px; used at 224 px, its position embedding resampled timm's way.",
     ),
