@@ -42,7 +42,9 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def done_record(trainee: Trainee, outcome: Outcome, split_hash: str, teacher_sha256: str | None) -> Record:
+def done_record(
+    trainee: Trainee, outcome: Outcome, split_hash: str, teacher_weights: Mapping[str, Any]
+) -> Record:
     """Write the record of a run that ended well."""
     return Record(
         **_common(trainee.run, trainee.cell.teacher),
@@ -55,7 +57,7 @@ def done_record(trainee: Trainee, outcome: Outcome, split_hash: str, teacher_sha
         curve=tuple(trainee.curve),
         weights_sha256=digest(weights_bytes(trainee.trained())),
         cost=_cost(trainee),
-        provenance=provenance(trainee.device, teacher_sha256),
+        provenance=provenance(trainee.device, teacher_weights),
         notes=tuple(outcome.notes),
     )
 
@@ -71,7 +73,7 @@ def failed_record(
         config=_config(trainee) if trainee else run.plain(),
         curve=tuple(trainee.curve) if trainee else (),
         cost=_cost(trainee) if trainee else {},
-        provenance=provenance(device, None),
+        provenance=provenance(device),
         error=error,
     )
 

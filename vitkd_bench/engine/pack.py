@@ -226,7 +226,7 @@ class _Loop:
         self._evaluate_selected(trainees, outcomes)
         for trainee, outcome in zip(trainees, outcomes, strict=True):
             record = done_record(
-                trainee, outcome, self.setting.splits.split_hash, self.setting.teacher_sha256
+                trainee, outcome, self.setting.splits.split_hash, self.setting.teacher_weights
             )
             if not trainee.alive:
                 continue  # its outputs on some split are no numbers
@@ -285,7 +285,7 @@ class _Loop:
             output = log_probabilities([trainee], self.teacher, splits.val, self.setting.device)[0]
             outcome.metrics["val"] |= split_metrics(output, splits.val, None)
         weights = weights_bytes(trainee.trained())
-        record = done_record(trainee, outcome, splits.split_hash, self.setting.teacher_sha256)
+        record = done_record(trainee, outcome, splits.split_hash, self.setting.teacher_weights)
         if record.weights_sha256 != digest(weights):
             raise RuntimeError(f"run {trainee.run.id}: the weights changed while their record was written")
         self.preparations.write(record, weights)

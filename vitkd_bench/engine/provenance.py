@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -58,8 +59,13 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def provenance(device: torch.device, teacher_weights: str | None) -> dict[str, Any]:
-    """Describe code, libraries and hardware; CPU results depend on thread count and instruction set."""
+def provenance(device: torch.device, teacher: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Describe code, libraries and hardware; CPU results depend on thread count and instruction set.
+
+    `teacher` says of the teacher's weights `sha256`, `backend` and `preflight`, the verdict of the checks
+    made before the run (None where the teacher was made here, by a run with a record of its own).
+    """
+    known = teacher or {}
     return {
         "code": _code(),
         "versions": _versions(),
@@ -70,8 +76,9 @@ def provenance(device: torch.device, teacher_weights: str | None) -> dict[str, A
             "instruction_set": torch.backends.cpu.get_cpu_capability(),
             "system": f"{platform.system()} {platform.machine()}",
         },
-        "teacher_weights_sha256": teacher_weights,
-        "preflight": None,
+        "teacher_weights_sha256": known.get("sha256"),
+        "teacher_backend": known.get("backend"),
+        "preflight": known.get("preflight"),
     }
 
 

@@ -32,7 +32,7 @@ class Setting:
     device: torch.device
     splits: Splits
     teacher: ViTNetwork | None
-    teacher_sha256: str | None
+    teacher_weights: dict[str, str | None]
     cell: CellFacts
     pretraining: bool
     has_head: bool
@@ -81,7 +81,7 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
     first = runs[0]
     device = torch.device(options.device)
     splits = open_splits(first.dataset, options.roots, first.student.image_size)
-    teacher, cell, digest = _teacher(plan, runs, preparations, device)
+    teacher, cell, weights = _teacher(plan, runs, preparations, device)
     pretraining = first.id in plan.preparations
     num_classes = len(first.dataset.classes)
     if pretraining:
@@ -95,7 +95,7 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
         device=device,
         splits=splits,
         teacher=teacher,
-        teacher_sha256=digest,
+        teacher_weights=weights,
         cell=cell,
         pretraining=pretraining,
         has_head=num_classes > 0,
@@ -113,30 +113,30 @@ def _cell(run: Run, shared: CellFacts) -> CellFacts:
 
 def _teacher(
     plan: Plan, runs: list[Run], preparations: Preparations, device: torch.device
-) -> tuple[ViTNetwork | None, CellFacts, str | None]:
+) -> tuple[ViTNetwork | None, CellFacts, dict[str, str | None]]:
     first = runs[0]
     use = next((run.teacher for run in runs if run.teacher), None)
     if use is None:
-        return None, CellFacts(first.student, first.dataset), None
+        return None, CellFacts(first.student, first.dataset), {}
     facts: Teacher = TEACHERS.get(use.name)
     architecture = facts.architecture.with_(image_size=use.image_size)
-    path, digest = _weights(plan, use, preparations)
+    path, known = _weights(plan, use, preparations)
     if use.position_interpolation:
         facts = facts.model_copy(update={"position_interpolation": use.position_interpolation})
     network = load_teacher(facts, architecture, path, use.backend).to(device)
-    return network, CellFacts(first.student, first.dataset, facts, architecture), digest
+    return network, CellFacts(first.student, first.dataset, facts, architecture), known
 
 
-def _weights(plan: Plan, use: TeacherUse, preparations: Preparations) -> tuple[Path, str]:
+def _weights(plan: Plan, use: TeacherUse, preparations: Preparations) -> tuple[Path, dict[str, str | None]]:
     if use.preparation:
         record = preparations.ready(use.preparation)
         if record is None or record.weights_sha256 is None:
             raise WorldError(f"teacher {use.name}: its preparation {use.preparation} is not there")
-        return preparations.weights(use.preparation), record.weights_sha256
+        return preparations.weights(use.preparation), {"sha256": record.weights_sha256}
     source = plan.sources[use.pin]
     found = weights_sha256(Path(source.path))
     if found != source.sha256:
         raise WorldError(
             f"teacher {use.name}: {source.path} has changed since the plan was made (sha256 {found[:12]})"
         )
-    return Path(source.path), found
+    return Path(source.path), {"sha256": found, "backend": source.backend, "preflight": source.preflight}

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from vitkd_bench.spec.base import Frozen
 from vitkd_bench.spec.run import Run
+from vitkd_bench.spec.teacher import Backend
 
 PLAN_SCHEMA = 1
 
@@ -71,11 +72,13 @@ class Pack(Frozen):
 class Source(Frozen):
     """Where the weights of a pinned teacher lie on this machine; no part of any id.
 
-    `preflight` is the verdict of the checks made before a run trusts them (`pass` or `mark`, and why).
+    `backend` says whose form they have, `preflight` is the verdict of the checks made before a run trusts
+    them: `pass`, or `mark` and why; None where they were not checked yet.
     """
 
     path: str
     sha256: str
+    backend: Backend | None = None
     preflight: str | None = None
 
 
