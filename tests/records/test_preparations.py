@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vitkd_bench.records import Preparations, cache_folder
-from vitkd_bench.spec import Record, Run
+from vitkd_bench.records import Preparations
+from vitkd_bench.spec import Record, Run, cache_folder
 
 WEIGHTS = b"weights" * 1000
 SHA = hashlib.sha256(WEIGHTS).hexdigest()

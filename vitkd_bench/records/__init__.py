@@ -2,7 +2,7 @@
 
 from vitkd_bench.records.files import write_atomically
 from vitkd_bench.records.locks import Lock, this_process
-from vitkd_bench.records.preparations import Preparations, cache_folder
+from vitkd_bench.records.preparations import Preparations
 from vitkd_bench.records.status import StatusRow, StatusTable, stale_records, status
 from vitkd_bench.records.store import Store
 from vitkd_bench.records.table import table
@@ -13,7 +13,6 @@ __all__ = [
     "StatusRow",
     "StatusTable",
     "Store",
-    "cache_folder",
     "stale_records",
     "status",
     "table",

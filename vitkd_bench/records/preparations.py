@@ -18,19 +18,7 @@ from vitkd_bench.records.files import (
     write_atomically,
 )
 from vitkd_bench.records.locks import Lock, this_process
-from vitkd_bench.spec import DamagedFileError, Record, WorldError
-
-
-def cache_folder() -> Path:
-    """Where preparations are kept.
-
-    `$VITKD_CACHE`, else `$XDG_CACHE_HOME/vitkd_bench`, else `~/.cache/vitkd_bench`.
-    """
-    own = os.environ.get("VITKD_CACHE")
-    if own:
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "vitkd_bench"
+from vitkd_bench.spec import DamagedFileError, Record, WorldError, cache_folder
 
 
 class Preparations:

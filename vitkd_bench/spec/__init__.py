@@ -1,10 +1,18 @@
 """Typed, frozen descriptions of all that is written down. Imports no torch."""
 
-from vitkd_bench.spec.architecture import NAMED_COMPONENTS, SIZES, Architecture, Components, Size
+from vitkd_bench.spec.architecture import (
+    NAMED_COMPONENTS,
+    SIZES,
+    Architecture,
+    Components,
+    InitialValues,
+    Size,
+)
 from vitkd_bench.spec.base import Frozen, Settings
 from vitkd_bench.spec.canonical import canonical_json, content_hash
 from vitkd_bench.spec.dataset import ClassInfo, Dataset, DatasetSettings, ResolvedDataset, Subset, Validation
 from vitkd_bench.spec.errors import BadInputError, DamagedFileError, VitkdError, WorldError, nearest
+from vitkd_bench.spec.folders import cache_folder
 from vitkd_bench.spec.plan import Cell, MethodFacts, Pack, Plan, Refusal, Source, TeacherFacts
 from vitkd_bench.spec.recipe import Augmentation, Recipe
 from vitkd_bench.spec.record import CellNames, Failure, Record
@@ -51,6 +59,7 @@ __all__ = [
     "Failure",
     "Frozen",
     "Head",
+    "InitialValues",
     "MethodFacts",
     "MethodUse",
     "Pack",
@@ -77,6 +86,7 @@ __all__ = [
     "VitkdError",
     "WeightSource",
     "WorldError",
+    "cache_folder",
     "canonical_json",
     "content_hash",
     "nearest",

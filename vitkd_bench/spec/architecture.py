@@ -12,7 +12,10 @@ PLAIN_LAYER_SCALE_INIT = 1e-5  # timm's default, for a family that trained none
 
 
 class Size(Frozen):
-    """Width in channels, depth in blocks, attention heads, and the MLP's width over the model's."""
+    """Width in channels, depth in blocks, attention heads, and the MLP's width over the model's.
+
+    The MLP's width is that of what its last layer reads: in a gated one, after gating.
+    """
 
     width: int = Field(gt=0)
     depth: int = Field(gt=0)
@@ -29,10 +32,12 @@ class Size(Frozen):
 SIZES = {
     "micro_small": Size(width=32, depth=3, heads=2),
     "micro": Size(width=48, depth=4, heads=3),
+    "micro_large": Size(width=64, depth=6, heads=4),
     "ti": Size(width=192, depth=12, heads=3),
     "s": Size(width=384, depth=12, heads=6),
     "b": Size(width=768, depth=12, heads=12),
     "l": Size(width=1024, depth=24, heads=16),
+    "h": Size(width=1280, depth=32, heads=16),
 }
 """Named sizes, as in `standard@ti`."""
 
@@ -42,7 +47,9 @@ class Components(Frozen):
 
     `None` as `layer_scale` means that the part is absent; a number is its initial value.
     `relative_position_bias` is one table a block. `position` is the absolute position embedding, `rope` a
-    rotary one of queries and keys, `qk_norm` a norm of these. `mlp` is two linear layers (`plain`) or gated.
+    rotary one of queries and keys in the form of one family (`networks.rotary`), `qk_norm` a layer norm of
+    these within each head. `mlp` is two linear layers (`plain`) or gated by a third, whose activation is SiLU
+    (`swiglu`) or the model's own (`glu`).
     """
 
     layer_scale: float | None = Field(default=None, gt=0)
@@ -54,7 +61,7 @@ class Components(Frozen):
     activation: Literal["gelu", "gelu_tanh", "quick_gelu"] = "gelu"
     patch_bias: bool = True
     norm_eps: float = Field(default=1e-6, gt=0)
-    rope: bool = False
+    rope: Literal["none", "eva02", "dinov3"] = "none"
     qk_norm: bool = False
     mlp: Literal["plain", "swiglu", "glu"] = "plain"
 
@@ -68,11 +75,24 @@ NAMED_COMPONENTS = ("layer_scale", "norm_pre", "relative_position_bias")
 """The three that the paper names (arXiv:2605.07191, abstract); `native_min` takes these."""
 
 
+class InitialValues(Frozen):
+    """What departs from the common law of initial values and changes no part of the network.
+
+    Both concern the last layer of each branch, `attn.proj` and `mlp.fc2`. `folded_layer_scale` multiplies
+    its weights and biases: a network without layer scale then starts as the function that the same one with
+    a layer scale of this value starts as. `scaled_by_depth` divides its weights by sqrt(2 l) in block l,
+    counted from 1, as BEiT does (microsoft/unilm `beit2/modeling_finetune.py`, `fix_init_weight`).
+    """
+
+    folded_layer_scale: float | None = Field(default=None, gt=0)
+    scaled_by_depth: bool = False
+
+
 class Architecture(Frozen):
     """All that is needed to build a ViT, without weights.
 
     `image_size` and `patch` are in pixels. The tokens are the class token if there is one, the registers,
-    then the patches row by row.
+    then the patches row by row. `initial` is for students: a teacher's weights are not drawn.
     """
 
     channels: int = Field(default=3, gt=0)
@@ -82,6 +102,7 @@ class Architecture(Frozen):
     registers: int = Field(default=0, ge=0)
     size: Size
     components: Components = Components()
+    initial: InitialValues = InitialValues()
 
     @model_validator(mode="after")
     def _grid_fits(self) -> Architecture:
