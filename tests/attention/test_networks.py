@@ -159,11 +159,14 @@ def test_torch_attention_in_evaluation(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("need_weights", [False, True])
-def test_torch_attention_that_makes_no_call(images: Tensor, *, need_weights: bool) -> None:
+def test_torch_attention_that_makes_no_call(
+    images: Tensor, monkeypatch: pytest.MonkeyPatch, *, need_weights: bool
+) -> None:
     """The fast path, or a map that is asked for, is an error that names both switches."""
     block = TorchBlock(need_weights=need_weights).double().eval()
     tap = Tap([block])
     tap.read([0])
+    monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", True)  # a tapped network turns it off
     with (
         pytest.raises(RuntimeError, match=r"need_weights=False .*set_fastpath_enabled\(False\)"),
         torch.no_grad(),

@@ -3,12 +3,21 @@
 The tap (`Tap`) stands at ``torch.nn.functional.scaled_dot_product_attention``, which every ViT of timm,
 open_clip and transformers calls once a block; `AttentionCall` is what it finds there. `copied_attention` and
 `attention_distillation` are the two ways of transfer, `plain_distillation` the second as it is written in the
-papers: the reference for the first.
+papers: the reference for the first. `select_tokens` leaves tokens out of a call, for a student that lacks
+them.
 """
 
 from vitkd_bench.attention.call import AttentionCall
 from vitkd_bench.attention.copying import copied_attention
 from vitkd_bench.attention.distillation import attention_distillation, plain_distillation
+from vitkd_bench.attention.selection import select_tokens
 from vitkd_bench.attention.tap import Tap
 
-__all__ = ["AttentionCall", "Tap", "attention_distillation", "copied_attention", "plain_distillation"]
+__all__ = [
+    "AttentionCall",
+    "Tap",
+    "attention_distillation",
+    "copied_attention",
+    "plain_distillation",
+    "select_tokens",
+]

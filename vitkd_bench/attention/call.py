@@ -17,7 +17,8 @@ class AttentionCall:
     self-attention M = N. `bias` is additive and broadcasts to (B, H, M, N), with -inf where a key is masked;
     None is no bias. The map is ``softmax(scale * q @ k.mT + bias)`` over the keys.
 
-    To leave some queries out, cut the rows of `q` (and of `bias`) with `dataclasses.replace`.
+    To leave some queries out, cut the rows of `q` (and of `bias`) with `dataclasses.replace`; to leave tokens
+    out as queries and keys, `select_tokens`.
     """
 
     q: Tensor

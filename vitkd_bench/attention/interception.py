@@ -8,7 +8,8 @@ through, unless a visitor (an armed block during its forward) is on top of this 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -41,12 +42,25 @@ def untapped(*args: Any, **kwargs: Any) -> Tensor:
     return attention(*args, **kwargs)
 
 
+# a compiled network leaves its graph here, so that what is armed is asked
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def tapped(*args: Any, **kwargs: Any) -> Tensor:
     """Stand in for ``scaled_dot_product_attention``: ask the innermost visitor, or pass through."""
-    if torch.compiler.is_compiling() or not stack.visitors:
+    if not stack.visitors:
         return untapped(*args, **kwargs)
     visitor: Visitor = stack.visitors[-1]
     return visitor.attend(*args, **kwargs)
+
+
+@contextmanager
+def visiting(visitor: Visitor) -> Iterator[None]:
+    """Let `visitor` answer this thread's calls of attention, all of them and not only those of one block."""
+    install()
+    stack.visitors.append(visitor)
+    try:
+        yield
+    finally:
+        stack.visitors.remove(visitor)
 
 
 def install() -> None:

@@ -189,6 +189,7 @@ class _Hook:
 class _Enter(_Hook):
     """Runs before a block's forward."""
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, block: nn.Module, args: tuple[Any, ...]) -> None:
         """Tell the tap that the block begins."""
         tap = self.tap()
@@ -199,6 +200,7 @@ class _Enter(_Hook):
 class _Leave(_Hook):
     """Runs after a block's forward, also after a failed one, whose result is None."""
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, block: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         """Tell the tap that the block has ended."""
         tap = self.tap()
@@ -253,6 +255,5 @@ def _no_call(index: int, block: nn.Module) -> str:
         "attention can be neither read nor replaced. Unfused attention makes none: in timm, call "
         "timm.layers.set_fused_attn(True) before the network is built, or set fused_attn on its attention "
         "layers; in transformers, ask for attn_implementation='sdpa'; with nn.MultiheadAttention, pass "
-        "need_weights=False and, in eval mode, call torch.backends.mha.set_fastpath_enabled(False). A "
-        "network under torch.compile makes none either: arm it uncompiled"
+        "need_weights=False and, in eval mode, call torch.backends.mha.set_fastpath_enabled(False)"
     )

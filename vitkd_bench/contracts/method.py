@@ -9,6 +9,7 @@ from vitkd_bench.spec import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from vitkd_bench.attention import AttentionCall
     from vitkd_bench.contracts.cell import CellFacts
     from vitkd_bench.contracts.features import Batch, Features, Losses
     from vitkd_bench.contracts.network import Network
@@ -50,6 +51,13 @@ class Method:
         """Blocks of the student that use the teacher's attention, at training and at test."""
         return ()
 
+    def injected(self, teacher: Features | None) -> dict[int, AttentionCall]:
+        """Give what those blocks use: the teacher's call of the same number, unless a method maps them.
+
+        A call must fit the student's tokens: one that has more of them is cut here (`select_tokens`).
+        """
+        return {i: teacher.attention[i] for i in self.injects()} if teacher else {}
+
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
         """Fit what must be there before training (a codebook, say), or change the student.
 
@@ -58,8 +66,7 @@ class Method:
 
     def step(self, student: Network, teacher: Features | None, batch: Batch) -> Losses:
         """Run the student on the batch and give the parts of the loss."""
-        inject = {i: teacher.attention[i] for i in self.injects()} if teacher else {}
-        return self.loss(student(batch.pixels, self.student_taps(), inject), teacher, batch)
+        return self.loss(student(batch.pixels, self.student_taps(), self.injected(teacher)), teacher, batch)
 
     def loss(self, student: Features, teacher: Features | None, batch: Batch) -> Losses:
         """Give the named parts of the loss; their sum is trained on."""

@@ -30,8 +30,7 @@ def log_probabilities(
     for pixels in _pixels(examples, device):
         read = teacher(pixels, taps) if teacher is not None and taps else None
         for trainee, network, into in zip(trainees, networks, parts, strict=True):
-            inject = {i: read.attention[i] for i in trainee.method.injects()} if read else {}
-            logits = network(pixels, frozenset({LOGITS}), inject).logits
+            logits = network(pixels, frozenset({LOGITS}), trainee.method.injected(read)).logits
             if logits is None:
                 raise TypeError(f"{trainee.run.method.name}: the student has no head to evaluate")
             into.append(torch.log_softmax(logits.float(), dim=-1).cpu())

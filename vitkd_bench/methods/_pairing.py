@@ -1,8 +1,9 @@
-"""Can the attention maps of this teacher and this student be set side by side?"""
+"""Can the attention maps of this teacher and this student be set side by side, and which tokens meet?"""
 
 from __future__ import annotations
 
-from vitkd_bench.contracts import CellFacts
+from vitkd_bench.attention import AttentionCall, select_tokens
+from vitkd_bench.contracts import CellFacts, Features
 from vitkd_bench.methods._layers import blocks_of
 from vitkd_bench.spec import Architecture, BadInputError
 
@@ -10,25 +11,82 @@ from vitkd_bench.spec import Architecture, BadInputError
 def maps_differ(layers: str | tuple[int, ...], cell: CellFacts) -> str | None:
     """Say in one sentence why the maps do not correspond one to one, or nothing.
 
-    A map of block l and head h, queries x keys, meets the map of the same l and h: depth, heads and tokens
-    must be equal: cross-size pairs are refused, and every block of `layers` must exist.
+    A map of block l and head h, queries x keys, meets the map of the same l and h, so depth and heads must
+    be equal (cross-size pairs are refused) and every block of `layers` must exist. The student's tokens must
+    be the teacher's, or these without the class token, without the registers, or without both.
     """
     teacher, student = cell.teacher_architecture, cell.student
     if cell.teacher is None or teacher is None:
         return "attention transfer needs a teacher"
-    for what, of_student, of_teacher in (
-        ("depth", student.size.depth, teacher.size.depth),
-        ("heads", student.size.heads, teacher.size.heads),
-        ("tokens", student.tokens, teacher.tokens),
-        ("token layout", _layout(student), _layout(teacher)),
+    for what, of_student, of_teacher, paired in (
+        ("depth", student.size.depth, teacher.size.depth, "block by block"),
+        ("heads", student.size.heads, teacher.size.heads, "head by head"),
     ):
         if of_student != of_teacher:
-            return f"{what} differ: student {of_student}, teacher {cell.teacher.name} {of_teacher}"
+            return (
+                f"{what} differ: student {of_student}, teacher {cell.teacher.name} {of_teacher}; "
+                f"maps are paired {paired}"
+            )
+    if why := _unpaired_tokens(student, teacher):
+        return f"{_tokens_differ(student, teacher, cell.teacher.name)}; {why}"
     try:
         blocks_of(layers, student.size.depth)
     except BadInputError as error:
         return str(error)
     return None
+
+
+def teacher_calls(teacher: Features, blocks: tuple[int, ...], cell: CellFacts) -> dict[int, AttentionCall]:
+    """Give the teacher's attention in `blocks`, between the tokens that the student has too.
+
+    Where the student has all of the teacher's tokens these are the calls as they were read.
+    """
+    kept = _kept(cell)
+    return {block: select_tokens(teacher.attention[block], kept) for block in blocks}
+
+
+def left_out(cell: CellFacts) -> tuple[str, ...]:
+    """Say which of the teacher's tokens its maps are used without: one sentence for the record, or none."""
+    teacher, student = cell.teacher_architecture, cell.student
+    if teacher is None or teacher.prefix == student.prefix:
+        return ()
+    names = ["class token"] * (teacher.class_token and not student.class_token)
+    if teacher.registers != student.registers:
+        names.append(f"{teacher.registers} registers")
+    note = (
+        f"of the teacher's maps the rows and columns of its {' and '.join(names)} are left out, which the "
+        "student lacks; what is left of each row is normalised again"
+    )
+    return (note,)
+
+
+def _kept(cell: CellFacts) -> tuple[int, ...]:
+    """Positions of the student's tokens among the teacher's: class token, registers, patches."""
+    teacher, student = cell.teacher_architecture, cell.student
+    if teacher is None:
+        raise TypeError("attention transfer needs a teacher, and none was given")
+    first = int(teacher.class_token)
+    class_token = range(int(student.class_token))
+    registers = range(first, first + student.registers)
+    return (*class_token, *registers, *range(teacher.prefix, teacher.tokens))
+
+
+def _unpaired_tokens(student: Architecture, teacher: Architecture) -> str | None:
+    if student.grid != teacher.grid:
+        return "maps are paired patch by patch"
+    if student.class_token and not teacher.class_token:
+        return "the teacher has no row of its maps for the student's class token"
+    if student.registers > teacher.registers:
+        return f"the teacher has no rows of its maps for {student.registers - teacher.registers} registers"
+    if 0 < student.registers < teacher.registers:
+        return "a student has all of the teacher's registers or none"
+    return None
+
+
+def _tokens_differ(student: Architecture, teacher: Architecture, name: str) -> str:
+    if student.tokens != teacher.tokens:
+        return f"tokens differ: student {student.tokens}, teacher {name} {teacher.tokens}"
+    return f"token layout differ: student {_layout(student)}, teacher {name} {_layout(teacher)}"
 
 
 def _layout(architecture: Architecture) -> str:

@@ -8,10 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from vitkd_bench.attention import AttentionCall
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network, taps
 from vitkd_bench.methods._labels import label_loss_of
 from vitkd_bench.methods._layers import Layers, blocks_of
-from vitkd_bench.methods._pairing import maps_differ
+from vitkd_bench.methods._pairing import left_out, maps_differ, teacher_calls
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 
@@ -31,7 +32,8 @@ class AttentionCopy(Method):
     so their gradient is exactly zero but not absent, and weight decay would shrink them (the published code
     lets it). Here they are frozen: `after_step` writes the initial rows back, so that what is trained is
     what is used. Being constant, they need no place in a checkpoint. Where a block has a position bias of
-    its own, that is replaced too and has no gradient at all.
+    its own, that is replaced too and has no gradient at all. Tokens that only the teacher has are left out of
+    its maps (`registers: none`, `class_token: none` of a student).
     """
 
     class Config(Settings):
@@ -52,6 +54,9 @@ class AttentionCopy(Method):
     def injects(self) -> tuple[int, ...]:
         return blocks_of(self.config.layers, self.cell.student.size.depth)
 
+    def injected(self, teacher: Features | None) -> dict[int, AttentionCall]:
+        return teacher_calls(teacher, self.injects(), self.cell) if teacher else {}
+
     def fit(self, student: Network, teacher: Network | None, batches: Iterable[Batch]) -> None:
         """Remember the query and key rows of every copied block."""
         rows = [query_key_rows(student.blocks[block]) for block in self.injects()]
@@ -63,7 +68,8 @@ class AttentionCopy(Method):
     def notes(self) -> tuple[str, ...]:
         count = sum(rows.numel() for rows, _ in self._held)
         blocks = ", ".join(map(str, self.injects()))
-        return (f"{count} query and key weights of the student are unused and frozen, in blocks {blocks}",)
+        unused = f"{count} query and key weights of the student are unused and frozen, in blocks {blocks}"
+        return (unused, *left_out(self.cell))
 
     def after_step(self, student: Network, progress: float) -> None:
         """Undo the decay of unused rows."""

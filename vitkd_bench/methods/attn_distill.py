@@ -12,7 +12,7 @@ from vitkd_bench.attention import AttentionCall, attention_distillation
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, taps
 from vitkd_bench.methods._labels import label_loss_of
 from vitkd_bench.methods._layers import Layers, blocks_of
-from vitkd_bench.methods._pairing import maps_differ
+from vitkd_bench.methods._pairing import left_out, maps_differ, teacher_calls
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 
@@ -48,7 +48,8 @@ class AttentionDistillation(Method):
     """Cross-entropy with labels + weight x the sum over blocks of the distance between attention maps.
 
     The teacher is not needed at test. At the start maps are nearly uniform, so the cross-entropy is about
-    ln N a block: the default weight suits long recipes, short ones want less.
+    ln N a block: the default weight suits long recipes, short ones want less. Tokens that only the teacher
+    has are left out of its maps (`registers: none`, `class_token: none` of a student).
     """
 
     class Config(Settings):
@@ -79,6 +80,9 @@ class AttentionDistillation(Method):
         if teacher is None:
             raise TypeError("attn_distill reads a teacher, and none was given")
         calls = [student.attention[block] for block in self.blocks]
-        targets = [teacher.attention[block] for block in self.blocks]
+        targets = list(teacher_calls(teacher, self.blocks, self.cell).values())
         maps = attn_distill_loss(calls, targets, self.config.loss)
         return {"labels": label_loss_of(student, batch), "attention": self.config.weight * maps}
+
+    def notes(self) -> tuple[str, ...]:
+        return left_out(self.cell)
