@@ -19,6 +19,7 @@ ROOMS_WITHOUT_TORCH = (
     "datasets",
     "recipes",
     "records",
+    "fetch",
     "report",
 )
 COMMANDS_WITHOUT_TORCH = (["--help"], ["teachers", "list"], ["datasets", "list"])

@@ -1,7 +1,13 @@
 """A teacher is loaded whole or not at all, and is what its contract says."""
 
+import argparse
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -20,6 +26,7 @@ from vitkd_bench.spec import (
     PixelStats,
     Size,
     Teacher,
+    VitkdError,
     WeightSource,
     WorldError,
 )
@@ -77,13 +84,100 @@ def test_weights_come_out_as_they_went_in(tmp_path: Path, dtype: torch.dtype) ->
     assert features.attention[11].q.shape == (2, 3, 5, 64)
 
 
-@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+@pytest.mark.parametrize("key", [None, "model", "module", "state_dict", "teacher"])
 def test_torch_checkpoints_load(tmp_path: Path, key: str | None) -> None:
-    """A torch file holds the weights at its top or where official releases put them."""
+    """A torch file holds the weights at its top or where official releases put them, settings beside them."""
     state, path = timm_state(), tmp_path / "weights.pth"
-    torch.save({key: state, "epoch": 3} if key else state, path)
+    beside = {"epoch": 3, "args": argparse.Namespace(lr=0.1), "student": {"x": torch.zeros(1)}}
+    torch.save({key: state, **beside} if key else state, path)
     network = load_teacher(contract(), SMALL, path)
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.module.state_dict().items())
+
+
+def test_arrays_load_through_the_layout_of_their_release(tmp_path: Path) -> None:
+    """An .npz archive goes through the layout that its source names; what it calls unused is left aside."""
+    state = timm_state(num_classes=0)
+    state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"].half().float()
+    arrays = {f"net/{name}": tensor.numpy() for name, tensor in state.items()}
+    arrays["net/patch_embed.proj.weight"] = (
+        arrays["net/patch_embed.proj.weight"].transpose(2, 3, 1, 0).astype("f2")
+    )
+    np.savez(tmp_path / "weights.npz", **arrays, **{"opt/step": np.zeros(3)})  # type: ignore[arg-type]
+
+    @TEACHERS.register_layout("test_arrays")
+    def from_arrays(tensors: Mapping[str, Tensor], _: Architecture) -> dict[str, Tensor]:
+        named = {name.removeprefix("net/"): tensor for name, tensor in tensors.items()}
+        named["patch_embed.proj.weight"] = named["patch_embed.proj.weight"].permute(3, 2, 0, 1)
+        return named
+
+    released = WeightSource(
+        backend="official", model="deit_tiny_patch16_224", layout="test_arrays", unused=("opt/*",)
+    )
+    timm_first = WeightSource(backend="timm", model="deit_tiny_patch16_224")
+    teacher = contract(head=None, sources=(timm_first, released))
+    network = load_teacher(teacher, SMALL, tmp_path / "weights.npz")
+    assert network.source == released
+    assert network.backend == "official"
+    for name, tensor in network.module.state_dict().items():
+        assert torch.equal(tensor, state[name])
+        assert tensor.is_contiguous()
+    wide = released.model_copy(update={"unused": ()})
+    with pytest.raises(BadInputError, match=r"1 unexpected \(opt/step\)"):
+        load_teacher(contract(head=None, sources=(wide,)), SMALL, tmp_path / "weights.npz")
+
+
+def sharded(folder: Path, state: dict[str, Tensor]) -> Path:
+    """Write weights as two shards and their index."""
+    half = len(state) // 2
+    names = {name: f"part-{int(i >= half)}.safetensors" for i, name in enumerate(state)}
+    for shard in set(names.values()):
+        save_file({name: state[name].contiguous() for name in state if names[name] == shard}, folder / shard)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    return index
+
+
+def test_folders_load_as_hubs_lay_them_out(tmp_path: Path) -> None:
+    """One file under a usual name, or shards with an index; a folder or an index with less says so."""
+    state = timm_state()
+    index = sharded(tmp_path, state)
+    for path in (tmp_path, index):
+        network = load_teacher(contract(), SMALL, path)
+        assert all(torch.equal(tensor, state[name]) for name, tensor in network.module.state_dict().items())
+    assert weights_sha256(tmp_path) == weights_sha256(index)
+    digests = [weights_sha256(tmp_path / f"part-{i}.safetensors") for i in (0, 1)]
+    assert weights_sha256(index) == hashlib.sha256("".join(digests).encode()).hexdigest()
+    (tmp_path / "whole").mkdir()
+    save_file(state, tmp_path / "whole" / "model.safetensors")
+    load_teacher(contract(), SMALL, tmp_path / "whole")
+    (tmp_path / "part-1.safetensors").unlink()
+    with pytest.raises(WorldError, match=r"its shard part-1\.safetensors is missing"):
+        load_teacher(contract(), SMALL, tmp_path)
+    index.write_text("[]")
+    with pytest.raises(DamagedFileError, match="no index of shards"):
+        load_teacher(contract(), SMALL, tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInputError, match=r"the folder has none of model\.safetensors, "):
+        load_teacher(contract(), SMALL, tmp_path / "empty")
+
+
+def test_buffers_outside_the_file_are_right(tmp_path: Path) -> None:
+    """BEiT's relative index is in no file: after loading it is that of a network which was built as ever."""
+    architecture = Architecture(
+        image_size=64,
+        patch=16,
+        size=Size(width=768, depth=12, heads=12),
+        components=Components(layer_scale=0.1, relative_position_bias=True, position="none", qkv_bias="qv"),
+    )
+    source = WeightSource(backend="timm", model="beitv2_base_patch16_224", arguments={"init_values": 0.1})
+    teacher = contract(architecture=architecture, head=None, sources=(source,))
+    torch.manual_seed(0)
+    plain = timm.create_model("beitv2_base_patch16_224", img_size=64, num_classes=0, init_values=0.1).eval()
+    network = load_teacher(teacher, architecture, stored(tmp_path, plain.state_dict()))
+    pixels = torch.rand(2, 3, 64, 64)
+    pooled = network(pixels, frozenset({POOLED})).pooled
+    torch.testing.assert_close(pooled, plain((pixels - 0.4) / 0.2))
+    assert not any(t.is_meta for t in (*network.parameters(), *network.buffers()))
 
 
 def test_keys_that_do_not_fit_are_counted_and_named(tmp_path: Path) -> None:
@@ -165,27 +259,46 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     broken["cls_token"][0, 0, 0] = torch.nan
     (tmp_path / "nan").mkdir()
     nan = stored(tmp_path / "nan", broken)
+    zipped = tmp_path / "cut.npz"
+    zipped.write_bytes(whole.read_bytes()[:1000])
+    short = tmp_path / "short.pth"
+    torch.save(timm_state(), short)
+    short.write_bytes(short.read_bytes()[:-5000])
     for path, reason in (
         (cut, "cannot be read"),
+        (zipped, "cannot be read"),
+        (short, "cannot be read"),
         (text, "cannot be read"),
-        (listing, "no tensors"),
         (nan, "cls_token"),
     ):
-        with pytest.raises(DamagedFileError, match=rf"{path.name}.*{reason}"):
+        with pytest.raises(DamagedFileError, match=rf"{path.name}.*{reason}") as caught:
             load_teacher(contract(), SMALL, path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(BadInputError, match="no tensors by name"):
+        load_teacher(contract(), SMALL, listing)
 
 
-def test_an_unsafe_checkpoint_is_not_run(tmp_path: Path) -> None:
-    """A pickle that would run code is refused as damaged."""
+def test_what_holds_code_is_not_run(tmp_path: Path) -> None:
+    """A pickle with code, objects among arrays, a TorchScript archive: one line each, and nothing ran."""
 
     class Hostile:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (tmp_path / "touched",))  # type: ignore[return-value]
 
     torch.save({"model": Hostile()}, tmp_path / "hostile.pth")
-    with pytest.raises(DamagedFileError, match="hostile"):
+    with pytest.raises(BadInputError, match=r"hostile\.pth: holds pickled code, which is not run"):
         load_teacher(contract(), SMALL, tmp_path / "hostile.pth")
+    np.savez(tmp_path / "hostile.npz", weights=np.array([Hostile()], dtype=object))
+    teacher = contract(head=None)
+    with pytest.raises(VitkdError, match=r"hostile\.npz"):
+        load_teacher(teacher, SMALL, tmp_path / "hostile.npz")
     assert not (tmp_path / "touched").exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces the end of TorchScript
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "archive.pt")
+    with pytest.raises(BadInputError, match=r"archive\.pt: a TorchScript archive") as caught:
+        load_teacher(contract(), SMALL, tmp_path / "archive.pt")
+    assert "\n" not in str(caught.value)
 
 
 def test_position_tables_are_brought_to_the_grid(tmp_path: Path) -> None:

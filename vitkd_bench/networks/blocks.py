@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, LayerScale, Mlp, get_act_layer
+from timm.layers import DropPath, GluMlp, LayerScale, Mlp, get_act_layer
 from torch import Tensor, nn
 
 from vitkd_bench.networks.positions import relative_index, relative_rows
+from vitkd_bench.networks.rotary import turned
 from vitkd_bench.spec import Architecture, BadInputError
 
 
@@ -17,7 +18,8 @@ class Attention(nn.Module):
     """Multi-head self-attention, (B, N, D) to (B, N, D), with BEiT's relative position bias if asked for.
 
     It calls `scaled_dot_product_attention` by its name in `torch.nn.functional` at every forward: there the
-    tap stands. `qkv_bias="qv"` gives query and value a bias of their own and the key none, as BEiT does.
+    tap stands, and what it sees of q and k is normed and turned already. `qkv_bias="qv"` gives query and
+    value a bias of their own and the key none, as BEiT does.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -25,6 +27,9 @@ class Attention(nn.Module):
         size, components = architecture.size, architecture.components
         self.num_heads = size.heads
         self.qkv = nn.Linear(size.width, 3 * size.width, bias=components.qkv_bias == "full")
+        self.q_norm = _head_norm(architecture)
+        self.k_norm = _head_norm(architecture)
+        self.halves = components.rope == "dinov3"
         self.proj = nn.Linear(size.width, size.width)
         separate = components.qkv_bias == "qv"
         self.q_bias = nn.Parameter(torch.zeros(size.width)) if separate else None
@@ -36,12 +41,15 @@ class Attention(nn.Module):
             index = relative_index(architecture.grid, architecture.prefix)
             self.register_buffer("relative_position_index", index, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Let tokens attend to each other."""
+    def forward(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
+        """Let tokens attend to each other; `rope` (L, 2 d) turns queries and keys of the last L of them."""
         batch, count, width = x.shape
         bias = self._relative_bias(count)
         qkv = F.linear(x, self.qkv.weight, self._qkv_bias())
         q, k, v = qkv.reshape(batch, count, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            q, k = (turned(tensor, rope, halves=self.halves).to(v.dtype) for tensor in (q, k))
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         mixed: Tensor = self.proj(x.transpose(1, 2).reshape(batch, count, width))
         return mixed
@@ -78,14 +86,13 @@ class Block(nn.Module):
         self.ls1 = _layer_scale(architecture)
         self.drop_path1 = DropPath(drop_path) if drop_path else nn.Identity()
         self.norm2 = nn.LayerNorm(size.width, eps=components.norm_eps)
-        act = get_act_layer(components.activation)
-        self.mlp = Mlp(size.width, int(size.width * size.mlp_ratio), act_layer=act)
+        self.mlp = _mlp(architecture)
         self.ls2 = _layer_scale(architecture)
         self.drop_path2 = DropPath(drop_path) if drop_path else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform tokens, (B, N, D)."""
-        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
+    def forward(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
+        """Transform tokens, (B, N, D); `rope` as `Attention` takes it."""
+        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), rope)))
         out: Tensor = x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
         return out
 
@@ -95,6 +102,27 @@ class Block(nn.Module):
             if prefix + beit in state_dict:
                 state_dict[prefix + ours] = state_dict.pop(prefix + beit)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _head_norm(architecture: Architecture) -> nn.Module:
+    size, components = architecture.size, architecture.components
+    if not components.qk_norm:
+        return nn.Identity()
+    return nn.LayerNorm(size.width // size.heads, eps=components.norm_eps)
+
+
+def _mlp(architecture: Architecture) -> nn.Module:
+    """Build the MLP; a gated one has both halves in one matrix, the gate first in `swiglu`, last in `glu`."""
+    size, components = architecture.size, architecture.components
+    hidden, act = round(size.width * size.mlp_ratio), get_act_layer(components.activation)
+    mlp: nn.Module
+    if components.mlp == "plain":
+        mlp = Mlp(size.width, hidden, act_layer=act)
+    elif components.mlp == "swiglu":
+        mlp = GluMlp(size.width, 2 * hidden, act_layer=nn.SiLU, gate_last=False)
+    else:
+        mlp = GluMlp(size.width, 2 * hidden, act_layer=act)
+    return mlp
 
 
 def _layer_scale(architecture: Architecture) -> nn.Module:

@@ -4,7 +4,8 @@ The law `timm` is timm's default for ViTs (`models/vision_transformer.py`, `init
 weights and the position embedding from a normal of deviation 0.02 cut at +-2, class token and registers from
 one of 1e-6, biases zero, norms one, the patch projection as torch makes a convolution. Layer scale starts at
 its declared value and the relative position table at zero. No family's own law is used, so that native and
-standard students differ in components only.
+standard students differ in components only; `spec.InitialValues` names the two departures that can be asked
+for, a folded layer scale and BEiT's division by depth.
 
 The law `small` is for widths far below those that the other was made for. At width 48 and patches of four
 pixels a position embedding of deviation 0.02 is a thirtieth of a patch token, attention starts uniform, and
@@ -52,6 +53,18 @@ def initialise(vit: ViT, seed: int, law: LawName = "timm") -> None:
         generator = Generator().manual_seed(seeded(seed, "initialisation", name))
         special = _small_law(owner, name) if law == "small" else None
         (special or _law(owner, name))(parameter, generator)
+    _depart(vit)
+
+
+def _depart(vit: ViT) -> None:
+    """Rescale the last layer of each branch as the architecture's initial values say."""
+    initial = vit.architecture.initial
+    folded = 1.0 if initial.folded_layer_scale is None else initial.folded_layer_scale
+    for number, block in enumerate(vit.blocks, start=1):
+        depth = math.sqrt(2 * number) if initial.scaled_by_depth else 1.0
+        for layer in ("attn.proj", "mlp.fc2"):
+            block.get_parameter(f"{layer}.weight").mul_(folded).div_(depth)
+            block.get_parameter(f"{layer}.bias").mul_(folded)
 
 
 def _small_law(owner: nn.Module, name: str) -> Law | None:

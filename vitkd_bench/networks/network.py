@@ -11,23 +11,32 @@ from torch import Tensor, nn
 from vitkd_bench.attention import AttentionCall, Tap
 from vitkd_bench.contracts import Features
 from vitkd_bench.contracts.taps import LOGITS, POOLED, blocks_of
+from vitkd_bench.networks.anatomy import anatomy_of, pooled_and_logits
 from vitkd_bench.networks.watch import Watch, Wish
-from vitkd_bench.spec import Architecture, BadInputError, PixelStats
+from vitkd_bench.spec import Architecture, BadInputError, PixelStats, WeightSource
+from vitkd_bench.spec.teacher import Backend
 
 
 class ViTNetwork(nn.Module):
-    """A teacher or student around a bare ViT, ours or timm's (`contracts.Network`).
+    """A teacher or student around a bare ViT of ours, timm, open_clip or transformers (`contracts.Network`).
 
     A student gives logits and pooled at every forward. A teacher is `frozen`: in eval mode whatever is asked,
     without gradients, and it computes no further than what the taps name. With nothing but attention asked
     for it ends after the attention of the deepest block read.
 
-    `module` is the bare network, whose state dict is what is stored. It needs `blocks`, each with an `attn`,
-    and a `head` (`nn.Identity` where there is none).
+    `module` is the bare network, whose state dict is what is stored; `networks.anatomy` knows where its parts
+    are. `source` is the way by which a loaded teacher came, None for what was made here. Around a network
+    with `nn.MultiheadAttention` torch's fast path, which no tap sees, is turned off for the whole process.
     """
 
     def __init__(
-        self, module: nn.Module, architecture: Architecture, pixels: PixelStats, *, frozen: bool = False
+        self,
+        module: nn.Module,
+        architecture: Architecture,
+        pixels: PixelStats,
+        *,
+        frozen: bool = False,
+        source: WeightSource | None = None,
     ) -> None:
         super().__init__()
         if len(pixels.mean) != architecture.channels or len(pixels.std) != architecture.channels:
@@ -39,10 +48,15 @@ class ViTNetwork(nn.Module):
         self.architecture = architecture
         self.pixels = pixels
         self.frozen = frozen
+        self.source = source
+        self.anatomy = anatomy_of(module)
         self.register_buffer("_mean", torch.tensor(pixels.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(pixels.std).view(1, -1, 1, 1), persistent=False)
-        self._tap = Tap(self.blocks)
-        self._watch = Watch(self.blocks, self._head)
+        # not the blocks: transformers checkpoints within them, and what is recomputed has to be seen
+        self._tap = Tap(block.get_submodule(self.anatomy.attention) for block in self.blocks)
+        self._watch = Watch(module, self.anatomy)
+        if any(isinstance(part, nn.MultiheadAttention) for part in module.modules()):
+            torch.backends.mha.set_fastpath_enabled(False)
         if frozen:
             self.requires_grad_(False)
             self.eval()
@@ -50,16 +64,17 @@ class ViTNetwork(nn.Module):
     @property
     def blocks(self) -> Sequence[nn.Module]:
         """Its transformer blocks, in order."""
-        return list(self.module.get_submodule("blocks").children())
+        return self.anatomy.blocks_of(self.module)
+
+    @property
+    def backend(self) -> Backend | None:
+        """Whose classes a loaded teacher is built of and whose names its file has; None for our own."""
+        return self.source.backend if self.source else None
 
     @property
     def has_head(self) -> bool:
         """Whether there are logits."""
-        return isinstance(self._head, nn.Linear)
-
-    @property
-    def _head(self) -> nn.Module:
-        return self.module.get_submodule("head")
+        return isinstance(self.anatomy.head_of(self.module), nn.Linear)
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  (torch's signature)
         """Switch training mode; a frozen network stays in eval mode."""
@@ -99,8 +114,11 @@ class ViTNetwork(nn.Module):
         self._tap.read(wish.attention)
         self._tap.replace(inject or {})
         seen = self._watch.run(self.module, self.normalise(pixels), wish)
-        logits = seen.output if self.has_head else None
-        return Features(logits, seen.pooled, self._tap.calls, seen.tokens)
+        pooled, logits = seen.pooled, None
+        if seen.output is not None:
+            given, logits = pooled_and_logits(seen.output, head=self.has_head)
+            pooled = given if pooled is None else pooled
+        return Features(logits, pooled, self._tap.calls, seen.tokens)
 
     def clear(self) -> None:
         """Forget what the last forward read and injected."""

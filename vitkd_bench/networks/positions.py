@@ -8,9 +8,12 @@ import torch
 from timm.layers import build_sincos2d_pos_embed, resample_abs_pos_embed, resize_rel_pos_bias_table_simple
 from timm.models.beit import gen_relative_position_index
 from torch import Tensor
+from torch.nn import functional as F
 
 from vitkd_bench.spec import Architecture, BadInputError
+from vitkd_bench.spec.teacher import PositionInterpolation
 
+DINO_OFFSET = 0.1  # keeps a size that is computed from the factor from being rounded down
 PREFIX_RELATIONS = 3  # prefix to patch, patch to prefix, prefix to prefix: the last rows of a relative table
 
 
@@ -54,20 +57,26 @@ def relative_rows(grid: int) -> int:
     return (2 * grid - 1) ** 2 + PREFIX_RELATIONS
 
 
-def resample_position(table: Tensor, architecture: Architecture) -> Tensor:
-    """Bring a learned absolute embedding (1, L, D) to the architecture's grid, the prefix's slots unchanged.
+def resample_position(
+    table: Tensor, grid: int, prefix: int, interpolation: PositionInterpolation = "timm"
+) -> Tensor:
+    """Bring a learned absolute embedding (1, L, D) to `grid` patches a side, the `prefix` slots unchanged.
 
-    timm's way: bicubic with antialiasing. DINOv2's own code interpolates without antialiasing for the models
-    without registers (`hub/backbones.py`), which gives other values; that variant is not offered yet.
+    `timm` is bicubic with antialiasing, to that size (timm `layers/pos_embed.py`). `official` is what DINO
+    and DINOv2 compute for models without registers (facebookresearch/dinov2 `models/vision_transformer.py`
+    `interpolate_pos_encoding`, offset and antialiasing from `hub/backbones.py`): bicubic without
+    antialiasing, by the factor (grid + 0.1) / old grid. A table of another form comes back as it is.
     """
-    prefix = position_length(architecture) - architecture.grid**2
     old = math.isqrt(table.shape[1] - prefix)
-    if old**2 + prefix != table.shape[1]:
+    if old**2 + prefix != table.shape[1] or old == grid:
         return table  # not a square grid and this prefix: the strict check of shapes names it
-    resampled: Tensor = resample_abs_pos_embed(
-        table, [architecture.grid] * 2, [old, old], num_prefix_tokens=prefix
-    )
-    return resampled
+    if interpolation == "timm":
+        antialiased: Tensor = resample_abs_pos_embed(table, [grid] * 2, [old] * 2, num_prefix_tokens=prefix)
+        return antialiased
+    patches = table[:, prefix:].unflatten(1, (old, old)).permute(0, 3, 1, 2)
+    factor = (grid + DINO_OFFSET) / old
+    moved = F.interpolate(patches, scale_factor=(factor, factor), mode="bicubic", antialias=False)
+    return torch.cat([table[:, :prefix], moved.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
 def resample_relative(table: Tensor, architecture: Architecture) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vitkd_bench.networks.blocks import Block
 from vitkd_bench.networks.positions import fixed_position, position_length
+from vitkd_bench.networks.rotary import embedding_of, rotary_embedding
 from vitkd_bench.spec import Architecture
 
 
@@ -15,8 +16,9 @@ class ViT(nn.Module):
     """A ViT in stages: `embed`, `encode`, `pool`, `head`.
 
     Its parameters are named and shaped as in timm's `VisionTransformer(global_pool="avg")`; parts that only
-    BEiT has are named as in timm's `Beit`. So a state dict of either loads. The pooled representation is the
-    mean over patch tokens, then `fc_norm`, for every family: one head for all (docs/protocol.md).
+    BEiT has are named as in timm's `Beit`. So a state dict of either loads, and one of timm's `Eva` where it
+    keeps q, k and v in one matrix. The pooled representation is the mean over patch tokens, then `fc_norm`,
+    for every family: one head for all (docs/protocol.md).
 
     `num_classes` 0 leaves out the head; `drop_path` is the rate of the last block, rising linearly from 0.
     Weights are those of torch's constructors: `initialise` gives them their law.
@@ -45,6 +47,7 @@ class ViT(nn.Module):
         self.norm_pre = (
             nn.LayerNorm(size.width, eps=components.norm_eps) if components.norm_pre else nn.Identity()
         )
+        self.rope = rotary_embedding(architecture)
         rates = calculate_drop_path_rates(drop_path, size.depth)
         self.blocks = nn.ModuleList(Block(architecture, rate) for rate in rates)
         self.fc_norm = nn.LayerNorm(size.width, eps=components.norm_eps)
@@ -64,13 +67,14 @@ class ViT(nn.Module):
         return normed
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """Run all blocks on tokens (B, N, D); any subset of them where there is no relative position bias.
+        """Run all blocks on tokens (B, N, D); any subset of them where attention itself knows no position.
 
         Raises:
-            BadInputError: a relative position bias, and not all tokens.
+            BadInputError: a relative position bias or a rotary embedding, and not all tokens.
         """
+        rope = embedding_of(self.rope, tokens.shape[1] - self.architecture.prefix)
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = block(tokens, rope)
         return tokens
 
     def pool(self, tokens: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+
+from vitkd_bench.networks.anatomy import Anatomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +43,29 @@ class EnoughError(Exception):
 class Seen:
     """What one forward gave: the module's own output if it came to its end, and what was read on the way."""
 
-    output: Tensor | None = None
+    output: Any = None
     pooled: Tensor | None = None
     tokens: dict[int, Tensor] = field(default_factory=dict)
 
 
 class Watch:
-    """Hooks on the blocks, on their `attn` and on the `head` of a network.
+    """Hooks on the blocks, on their attention and on the head of a network, where `anatomy` says they are.
 
     They stay in place and do nothing outside `run`: a block recomputed in backward, or a part called on its
     own, is none of theirs. Hooks are bound methods, so that a deep copy of the network watches the copy.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], head: nn.Module) -> None:
+    def __init__(self, module: nn.Module, anatomy: Anatomy) -> None:
         self._wish = Wish()
         self._seen: Seen | None = None
-        for index, block in enumerate(blocks):
-            block.get_submodule("attn").register_forward_hook(partial(self._attended, index))
-            block.register_forward_hook(partial(self._left, index))
-        head.register_forward_pre_hook(self._pooled)
+        for index, block in enumerate(anatomy.blocks_of(module)):
+            attention = block.get_submodule(anatomy.attention)
+            attention.register_forward_hook(partial(self._attended, index))
+            batch_first = getattr(attention, "batch_first", True)
+            block.register_forward_hook(partial(self._left, index, 0 if batch_first else 1))
+        head = anatomy.head_of(module)
+        if head is not None:
+            head.register_forward_pre_hook(self._pooled)
 
     def run(self, module: nn.Module, pixels: Tensor, wish: Wish) -> Seen:
         """Run `module` on normalised pixels, as far as `wish` needs."""
@@ -78,11 +83,18 @@ class Watch:
         if self._seen is not None and index == self._wish.last_attention:
             raise EnoughError
 
-    def _left(self, index: int, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
+    def _left(
+        self,
+        index: int,
+        batch: int,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        out: Tensor,
+    ) -> None:
         if self._seen is None:
             return
         if index in self._wish.tokens:
-            self._seen.tokens[index] = out
+            self._seen.tokens[index] = out.transpose(0, batch)
         if index == self._wish.last_tokens:
             raise EnoughError
 

@@ -1,29 +1,83 @@
-"""Files of weights: read, hashed, and loaded without a key left over."""
+"""Files of weights: found in a folder, hashed, read tensor by tensor, and given to a network."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import json
 import pickle
-from collections.abc import Iterable, Mapping
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vitkd_bench.spec import BadInputError, DamagedFileError, WorldError
 
 SHOWN = 5  # names in an error; the rest is counted
-NESTED = ("model", "state_dict")  # under which checkpoints of official releases hold their weights
+CONTAINERS = ("model", "module", "state_dict", "teacher")  # under which releases hold their weights
+IN_A_FOLDER = (  # what hubs and official releases call the one file; the first that is there counts
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+)
+UNREADABLE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    zipfile.BadZipFile,
+)
+
+
+def weight_files(path: Path) -> list[Path]:
+    """Give the files that hold the weights: `path` itself, or what a folder has under a usual name.
+
+    Raises:
+        WorldError: no such file or folder, or a shard of an index is missing.
+        BadInputError: a folder without weights under a usual name. DamagedFileError: an index is no index.
+    """
+    if path.is_dir():
+        found = next((path / name for name in IN_A_FOLDER if (path / name).is_file()), None)
+        if found is None:
+            raise BadInputError(f"weights {path}: the folder has none of {', '.join(IN_A_FOLDER)}")
+        return weight_files(found)
+    if not path.is_file():
+        raise WorldError(f"weights {path}: no such file")
+    if not path.name.endswith(".index.json"):
+        return [path]
+    try:
+        names = set(json.loads(path.read_text())["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise DamagedFileError(f"weights {path}: it is no index of shards (weight_map)") from None
+    shards = [path.parent / Path(str(name)).name for name in sorted(names)]
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise WorldError(f"weights {path}: its shard {missing[0]} is missing")
+    return shards
 
 
 def weights_sha256(path: Path) -> str:
-    """Hash a file of weights: 64 hexadecimal digits.
+    """Hash weights: 64 hexadecimal digits, of the one file, or of the digests of the shards in order.
 
     Raises:
         WorldError: the file cannot be read.
     """
+    digests = [_sha256(file) for file in weight_files(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -31,65 +85,155 @@ def weights_sha256(path: Path) -> str:
         raise WorldError(f"weights {path}: {error.strerror}") from None
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors by name from a safetensors file or a torch checkpoint; floating ones become float32.
+class StoredWeights(Mapping[str, Tensor]):
+    """The tensors of a file by name; floating ones come as float32, and memory is theirs alone.
 
-    A checkpoint is unpickled with `weights_only`; its weights stand at the top or under `model` or
-    `state_dict`.
+    safetensors and arrays are read when they are asked for, one at a time, so that no more than what is kept
+    of them is in memory; a checkpoint is read at once. `shapes` are tensors on the meta device.
 
     Raises:
-        WorldError: no such file.
-        DamagedFileError: the file is truncated, is of neither kind, or holds a value that is not finite.
+        DamagedFileError: (on reading) a value is not finite.
     """
-    if not path.is_file():
-        raise WorldError(f"weights {path}: no such file")
+
+    def __init__(self, path: Path, places: Mapping[str, Path | Tensor], shapes: Mapping[str, Tensor]) -> None:
+        self.path = path
+        self.shapes = shapes
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Read one tensor."""
+        place = self._places[name]
+        if isinstance(place, Path):
+            tensor = _read_one(place, name)
+        else:
+            tensor = self._places[name] = _as_float32(place, copy=False)
+        if not _is_finite(tensor):
+            raise DamagedFileError(f"weights {self.path}: {name} holds values that are not finite")
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """Count the tensors."""
+        return len(self._places)
+
+
+def read_weights(path: Path) -> StoredWeights:
+    """Open a file of weights or a folder that holds one: safetensors, a torch checkpoint, or an .npz archive.
+
+    A checkpoint is unpickled with `weights_only`; its weights stand at the top or under one of `CONTAINERS`.
+    Arrays are read without pickle.
+
+    Raises:
+        WorldError: no such file. DamagedFileError: it is truncated or of none of these kinds.
+        BadInputError: it holds code (a pickled object, a TorchScript archive), or no tensors by name.
+    """
+    places: dict[str, Path | Tensor] = {}
+    shapes: dict[str, Tensor] = {}
+    for file in weight_files(path):
+        if file.suffix in LISTED:
+            found = LISTED[file.suffix](file)
+            places |= dict.fromkeys(found, file)
+        else:
+            tensors = _checkpoint(file)
+            found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            places |= tensors
+        shapes |= {name: torch.empty(shape, device="meta") for name, shape in found.items()}
+    return StoredWeights(path, places, shapes)
+
+
+def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with _reading(path), safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def _array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            with archive.open(member) as file:
+                read = HEADERS[np.lib.format.read_magic(file)]
+                shapes[member.removesuffix(".npy")] = read(file)[0]
+    return shapes
+
+
+LISTED = {".safetensors": _safetensors_shapes, ".npz": _array_shapes}
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def _read_one(path: Path, name: str) -> Tensor:
+    """Read one tensor into memory of its own; the file is opened for each: what is mapped of it counts."""
+    if path.suffix == ".npz":
+        with _reading(path), np.load(path, allow_pickle=False) as archive:
+            return _as_float32(torch.from_numpy(archive[name]), copy=False)
+    with _reading(path), safe_open(path, "pt") as file:
+        return _as_float32(file.get_tensor(name), copy=True)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what a reader raises on a bad file into one line that names the file."""
     try:
-        stored = load_file(path) if path.suffix == ".safetensors" else _checkpoint(path)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        yield
+    except UNREADABLE as error:
+        text = str(error)
+        if "TorchScript" in text:
+            raise BadInputError(
+                f"weights {path}: a TorchScript archive, which holds code: store its state_dict() instead"
+            ) from None
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in text.upper():
+            raise BadInputError(
+                f"weights {path}: holds pickled code, which is not run: store tensors by name instead"
+            ) from None
+        reason = text.splitlines()[0] if text else type(error).__name__
         raise DamagedFileError(f"weights {path}: cannot be read: {reason}") from None
-    weights = {k: t.float() if t.is_floating_point() else t for k, t in stored.items()}
-    for name, tensor in weights.items():
-        if not bool(tensor.isfinite().all()):
-            raise DamagedFileError(f"weights {path}: {name} holds values that are not finite")
-    return weights
 
 
 def _checkpoint(path: Path) -> dict[str, Tensor]:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    for key in NESTED:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(t, Tensor) for t in content.values()):
-        raise DamagedFileError(
-            f"weights {path}: no tensors by name, neither at the top nor under {' or '.join(NESTED)}"
-        )
-    return dict(content)
+    settings: list[Any] = [argparse.Namespace]  # releases keep those of their training beside the weights
+    with _reading(path), torch.serialization.safe_globals(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="'torch.load' received a zip file")
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(content, Mapping):
+        held = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), content)
+        if held and all(isinstance(tensor, Tensor) for tensor in held.values()):
+            return dict(held)
+    raise BadInputError(
+        f"weights {path}: no tensors by name, neither at the top nor under {' or '.join(CONTAINERS)}"
+    )
 
 
-def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
-    """Load `weights` into `module`, all of them and nothing else.
+def _as_float32(tensor: Tensor, *, copy: bool) -> Tensor:
+    kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.to(kind, copy=copy).contiguous()
 
-    Raises:
-        BadInputError: missing, unexpected or misshapen keys, counted, the first of each kind named.
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Look at the ends alone: they carry a NaN with them, and take no memory."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(bool(end.isfinite()) for end in tensor.aminmax())
+
+
+def misfit(module: nn.Module, given: Mapping[str, Tensor]) -> str:
+    """Say which keys keep `given` from being the weights of `module`, and no others; nothing if they are.
+
+    Missing, unexpected and misshapen keys are counted, the first of each kind named.
     """
-    own = module.state_dict()
-    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    given = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    misshapen = [
-        f"{name} {given[name]} for {expected[name]}"
-        for name in expected.keys() & given.keys()
-        if expected[name] != given[name]
-    ]
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
     found = {
-        "missing": expected.keys() - given.keys(),
-        "unexpected": given.keys() - expected.keys(),
-        "misshapen": misshapen,
+        "missing": expected.keys() - shapes.keys(),
+        "unexpected": shapes.keys() - expected.keys(),
+        "misshapen": [
+            f"{name} {shapes[name]} for {expected[name]}"
+            for name in expected.keys() & shapes.keys()
+            if expected[name] != shapes[name]
+        ],
     }
-    wrong = [f"{len(names)} {kind} ({_first(names)})" for kind, names in found.items() if names]
-    if wrong:
-        raise BadInputError(f"{where}: the weights do not fit this network: {'; '.join(wrong)}")
-    module.load_state_dict(dict(weights), strict=True)
+    return "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in found.items() if names)
 
 
 def _first(names: Iterable[str]) -> str:
