@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -11,29 +13,49 @@ from vitkd_bench.records import Preparations
 from vitkd_bench.registry import TEACHERS
 from vitkd_bench.spec import Record
 
-MICRO = [teacher.name for teacher in TEACHERS if teacher.group == "micro"]
+MICRO = [t.name for t in TEACHERS if t.group == "micro"]
+LARGE = [name for name in MICRO if name.endswith("_large")]
+SOME_LARGE = ["micro/deit_large", "micro/dinov2_large"]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
-    """Every micro teacher, made by the command that a user would type (about three minutes of one core)."""
+def make(names: list[str], folder: Path) -> dict[str, Record]:
+    """Make teachers by the command that a user would type, into a cache of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VITKD_CACHE", str(tmp_path_factory.mktemp("micro")))
-        answer = CliRunner().invoke(app, ["teachers", "fetch", "micro/*", "--jobs", "2"])
+        patch.setenv("VITKD_CACHE", str(folder))
+        answer = CliRunner().invoke(app, ["teachers", "fetch", *names, "--jobs", "2"])
         assert answer.exit_code == 0, answer.output
         preparations = Preparations()
         records = {}
-        for name in MICRO:
+        for name in names:
             record = preparations.ready(next(reversed(plan_teacher(name).preparations)))
             assert record is not None
             records[name] = record
     return records
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+    """Every family's micro teacher, and two of the larger ones (about four minutes of one core)."""
+    small = [name for name in MICRO if name not in LARGE]
+    return make([*small, *SOME_LARGE], tmp_path_factory.mktemp("micro"))
+
+
 @pytest.mark.timeout(900)
 def test_each_beats_itself_untrained_and_no_two_are_equal(made: dict[str, Record]) -> None:
-    """Eleven families, eleven different weights, and k-NN on val well above the same network untrained."""
+    """Eleven families, all weights different, and k-NN on val well above the same network untrained."""
     assert len({TEACHERS.get(name).family for name in made}) == 11
+    assert_learned(made)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_every_larger_one_can_be_made(tmp_path: Path) -> None:
+    """The second size of all eleven families learns too."""
+    assert_learned(make(LARGE, tmp_path))
+
+
+def assert_learned(made: dict[str, Record]) -> None:
+    """Each network is another and knows its neighbours better than untrained."""
     assert len({record.weights_sha256 for record in made.values()}) == len(made)
     for name, record in made.items():
         val = record.metrics["val"]

@@ -2,15 +2,36 @@
 
 import re
 
+import open_clip
 import pytest
 import torch
+from timm.models import get_pretrained_cfg
+from torch import nn
 
 from vitkd_bench.contracts.taps import attention, tokens
-from vitkd_bench.networks import build_teacher, create_student, differences, read_architecture
+from vitkd_bench.networks import ViT, build_teacher, create_student, differences, read_architecture
+from vitkd_bench.networks.unfilled import unfilled_parameters
 from vitkd_bench.registry import DATASETS, METHODS, RECIPES, TEACHERS
-from vitkd_bench.spec import SIZES, Architecture, Components, Teacher, parse_student, resolve_student
+from vitkd_bench.spec import (
+    SIZES,
+    Architecture,
+    Components,
+    Teacher,
+    WeightSource,
+    parse_student,
+    resolve_student,
+)
 
-every_teacher = pytest.mark.parametrize("teacher", list(TEACHERS), ids=lambda t: t.name)
+EVERY = list(TEACHERS)  # before other tests add teachers of their own
+every_teacher = pytest.mark.parametrize("teacher", EVERY, ids=lambda t: t.name)
+every_source = pytest.mark.parametrize(
+    ("teacher", "source"),
+    [(t, s) for t in TEACHERS for s in t.sources],
+    ids=lambda value: value.name if isinstance(value, Teacher) else value.backend,
+)
+every_released = pytest.mark.parametrize(
+    "teacher", [t for t in TEACHERS if t.group != "micro"], ids=lambda t: t.name
+)
 every_micro = pytest.mark.parametrize(
     "teacher", [t for t in TEACHERS if t.group == "micro"], ids=lambda t: t.name
 )
@@ -26,9 +47,11 @@ PARTS = {  # names of tensors that a component adds to a plain ViT and takes fro
     "activation": (set(), set()),
     "norm_eps": (set(), set()),
     "rope": (set(), set()),
-    "qk_norm": (set(), set()),
-    "mlp": (set(), set()),
+    "qk_norm": ({f"blocks.*.attn.{n}_norm.{leaf}" for n in "qk" for leaf in ("weight", "bias")}, set()),
+    "mlp": (set(), set()),  # the gate stands in fc1, which is wider
 }
+WITHOUT_QKV_BIAS: tuple[set[str], set[str]] = (set(), {"blocks.*.attn.qkv.bias"})
+GATED = {"blocks.*.mlp.fc1.weight", "blocks.*.mlp.fc1.bias"}
 
 
 def small(architecture: Architecture) -> Architecture:
@@ -60,17 +83,58 @@ def test_the_contract_holds_together(teacher: Teacher) -> None:
     assert (teacher.training is not None) == (teacher.group == "micro")
     assert (teacher.training is None) == bool(teacher.sources)
     components = teacher.architecture.components
-    assert components.position != "none" or components.relative_position_bias  # some sense of place
+    relative = components.relative_position_bias or components.rope != "none"
+    assert components.position != "none" or relative  # some sense of place
 
 
-@every_teacher
-def test_what_is_built_is_what_is_claimed(teacher: Teacher) -> None:
-    """The network that the contract names, built whole, has the parts that the contract claims."""
-    module = build_teacher(teacher, teacher.architecture)
+def parameters(module: nn.Module, classes: int) -> int:
+    """Count the parameters without those of a head of labels."""
+    heads = ("head.", "classifier.") if classes else ()
+    return sum(p.numel() for name, p in module.named_parameters() if not name.startswith(heads))
+
+
+@every_source
+def test_what_is_built_is_what_is_claimed(teacher: Teacher, source: WeightSource) -> None:
+    """The network that each source names, whole, has the parts, the head and the size that are claimed."""
+    module = build_teacher(teacher, teacher.architecture, source.backend, unfilled=True)
     assert differences(teacher.architecture, read_architecture(module)) == []
-    head = module.get_submodule("head")
-    outputs = head.out_features if isinstance(head, torch.nn.Linear) else 0
-    assert outputs == (teacher.head.num_classes if teacher.head else 0)
+    if source == teacher.source():
+        assert parameters(module, teacher.head.num_classes if teacher.head else 0) == teacher.parameters
+
+
+@every_source
+def test_timm_and_open_clip_say_the_same_of_their_weights(teacher: Teacher, source: WeightSource) -> None:
+    """Pixels, size, labels and the place of the weights are those that the libraries have on record."""
+    if source.backend == "timm":
+        config = get_pretrained_cfg(source.model, allow_unregistered=False)
+        assert (config.mean, config.std) == (teacher.pixels.mean, teacher.pixels.std)
+        assert config.input_size[1] == (teacher.native_size or teacher.architecture.image_size)
+        assert source.location == f"hf://{config.hf_hub_id}/model.safetensors"
+        assert teacher.head is None or config.num_classes == teacher.head.num_classes
+    if source.backend == "open_clip":
+        name, _, tag = (teacher.text_encoder or "").removeprefix("open_clip:").partition("/")
+        record = open_clip.pretrained.get_pretrained_cfg(name, tag)
+        assert name == source.model
+        assert source.location == f"hf://{record['hf_hub'].rstrip('/')}/open_clip_model.safetensors"
+        assert (record["mean"], record["std"]) == (teacher.pixels.mean, teacher.pixels.std)
+
+
+def inner_tensors(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a network as ours calls them, blocks folded, without pooling and head."""
+    found = {}
+    for name, tensor in module.state_dict().items():
+        ours = re.sub(r"\.gamma_([12])$", r".ls\1.gamma", re.sub(r"^norm\.", "fc_norm.", name))
+        if not ours.startswith(("head.", "attn_pool.")):
+            found[re.sub(r"blocks\.\d+", "blocks.*", ours)] = tuple(tensor.shape)
+    return found
+
+
+@every_released
+def test_a_native_student_has_the_teachers_tensors(teacher: Teacher) -> None:
+    """Ours of the contract's architecture has the names and shapes of the network that timm builds."""
+    with unfilled_parameters():
+        native = ViT(resolve_student(parse_student("native"), teacher.architecture))
+    assert inner_tensors(native) == inner_tensors(build_teacher(teacher, teacher.architecture, unfilled=True))
 
 
 @every_teacher
@@ -82,15 +146,16 @@ def test_a_native_student_has_the_parts_that_are_claimed(teacher: Teacher) -> No
     added: set[str] = set()
     taken: set[str] = set()
     for name in teacher.native_components:
-        more, fewer = PARTS[name]
         value = getattr(native.components, name)
+        more, fewer = WITHOUT_QKV_BIAS if (name, value) == ("qkv_bias", "none") else PARTS[name]
         kept = name == "position" and value == "fixed"
         added |= more
         taken |= set() if kept else fewer
     assert there.keys() - plain.keys() == added
     assert plain.keys() - there.keys() == taken
     changed = {name for name in there.keys() & plain.keys() if there[name] != plain[name]}
-    assert changed == ({"pos_embed"} if not native.components.position_on_prefix else set())
+    expected = {"pos_embed"} if not native.components.position_on_prefix else set()
+    assert changed == expected | (GATED if "mlp" in teacher.native_components else set())
 
 
 @every_teacher
@@ -138,9 +203,9 @@ def test_no_micro_teacher_waits_for_itself(teacher: Teacher) -> None:
 
 
 def test_no_two_teachers_are_the_same() -> None:
-    """Two micro teachers differ in architecture or in training, two others in their weights' name."""
-    made = [(t.architecture, t.training) for t in TEACHERS if t.group == "micro"]
-    loaded = [t.source().model for t in TEACHERS if t.group != "micro"]
+    """Two micro teachers differ in architecture or in training, two others in where their weights are."""
+    made = [(t.architecture, t.training) for t in EVERY if t.group == "micro"]
+    loaded = [t.source().location for t in EVERY if t.group != "micro"]
     assert [pair for i, pair in enumerate(made) if pair in made[:i]] == []
     assert len(set(loaded)) == len(loaded)
 

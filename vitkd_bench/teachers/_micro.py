@@ -1,10 +1,10 @@
-"""What all micro teachers share: the digits, their size, and how they are made."""
+"""What all micro teachers share: the digits, their sizes, and how they are made."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from vitkd_bench.spec import SIZES, Architecture, Components, Head, PixelStats, Training
+from vitkd_bench.spec import SIZES, Architecture, Components, Head, PixelStats, Teacher, Training
 
 DIGITS_PIXELS = PixelStats(mean=(0.3055,), std=(0.3759,))  # of the digits' train split
 
@@ -40,6 +40,17 @@ def made_from_digits(method: str, recipe: str = "micro_pretrain", reads: str | N
         "group": "micro",
         "licence": "Apache-2.0",
         "pixels": DIGITS_PIXELS,
+        "data": "digits of scikit-learn",
         "seen": ("digits",),
         "training": Training(method=method, recipe=recipe, dataset="digits", teacher=reads),
     }
+
+
+def two_sizes(teacher: Teacher) -> tuple[Teacher, Teacher]:
+    """Give a family's micro teacher, and beside it `<name>_large`: 6 blocks, 64 channels, 4 heads.
+
+    The two differ in size alone, so that what a family does can be seen at more than one.
+    """
+    architecture = teacher.architecture.with_(size=SIZES["micro_large"])
+    named = {"name": f"{teacher.name}_large", "title": f"{teacher.title} large"}
+    return teacher, Teacher.model_validate({**dict(teacher), **named, "architecture": architecture})

@@ -1,0 +1,136 @@
+"""Writes docs/teachers.md: every teacher on the shelf and what its contract claims, from the registry alone.
+
+python scripts/teachers_page.py            writes the page
+python scripts/teachers_page.py --check    says whether it is stale, and exits 1 if so
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from vitkd_bench.registry import TEACHERS
+from vitkd_bench.spec import Accuracy, Teacher
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "teachers.md"
+REFRESH = "python scripts/teachers_page.py"
+
+INTRODUCTION = f"""# Teachers
+
+This page is made from the registry by `{REFRESH}`; change `vitkd_bench/teachers/`, not this page.
+
+*Certainty* says how sure it is that the paper's list of twenty holds a teacher: A named in its texts, B
+near-certain, C likely, D a guess. *Outcome* is what is published of attention transfer from the family to a
+standard student. *Components* are those that a standard student lacks. *Weights* are the backends that
+build the network and have its weights, the one used by default first. *Seen* are the data sets of which a
+teacher has seen pictures: a board on one of these says so. *Published* figures are of ImageNet-1k unless
+another data set is named, in percent.
+"""
+
+GROUPS = {
+    "published": "The twenty",
+    "reserve": "Reserve",
+    "micro": "Micro teachers, made here from digits",
+}
+COLUMNS = (
+    "name",
+    "title",
+    "family",
+    "certainty",
+    "outcome",
+    "pixels",
+    "patch",
+    "tokens",
+    "blocks",
+    "width",
+    "heads",
+    "parameters",
+    "components",
+    "head",
+    "weights",
+    "licence",
+    "seen",
+    "published",
+)
+KINDS = {
+    "top1": "top-1",
+    "zero_shot": "zero-shot",
+    "knn": "k-NN",
+    "linear": "linear probe",
+    "finetuned": "fine-tuned",
+}
+
+
+def page() -> str:
+    """Write the whole page."""
+    return "\n".join([INTRODUCTION, *(_section(group) for group in GROUPS)])
+
+
+def _section(group: str) -> str:
+    teachers = sorted((t for t in TEACHERS if t.group == group), key=lambda t: (t.family, _size(t)))
+    rows = [COLUMNS, tuple("---" for _ in COLUMNS), *(_row(teacher) for teacher in teachers)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"## {GROUPS[group]}\n\n{table}\n\n{_sources(teachers)}"
+
+
+def _size(teacher: Teacher) -> tuple[int, int]:
+    return teacher.architecture.size.width, teacher.architecture.size.depth
+
+
+def _row(teacher: Teacher) -> tuple[str, ...]:
+    architecture = teacher.architecture
+    native = f" (trained at {teacher.native_size})" if teacher.native_size else ""
+    return (
+        f"`{teacher.name}`",
+        teacher.title,
+        teacher.family,
+        teacher.certainty or "",
+        teacher.outcome or "",
+        f"{architecture.image_size}{native}",
+        str(architecture.patch),
+        str(architecture.tokens),
+        str(architecture.size.depth),
+        str(architecture.size.width),
+        str(architecture.size.heads),
+        f"{teacher.parameters / 1e6:.1f} M" if teacher.parameters else "",
+        ", ".join(teacher.native_components) or "none",
+        teacher.head_kind,
+        ", ".join(source.backend for source in teacher.sources) or "made here",
+        teacher.licence,
+        ", ".join(teacher.seen),
+        "; ".join(_figure(figure) for figure in teacher.accuracy),
+    )
+
+
+def _figure(figure: Accuracy) -> str:
+    where = "" if figure.dataset == "imagenet1k" else f" on {figure.dataset}"
+    return f"{KINDS[figure.kind]} {100 * figure.value:g}{where}"
+
+
+def _sources(teachers: list[Teacher]) -> str:
+    """List where the figures are from and in what a build departs from the release, one line a teacher."""
+    lines = []
+    for teacher in teachers:
+        said = list(dict.fromkeys(figure.source for figure in teacher.accuracy))
+        differs = dict.fromkeys(f"{s.backend}: {text}" for s in teacher.sources for text in s.differs)
+        parts = [f"figures: {', '.join(said)}" if said else "", *differs, teacher.notes]
+        told = ". ".join(part.rstrip(".") for part in parts if part)
+        if told:
+            lines.append(f"- `{teacher.name}`: {told}.")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the page; the exit status."""
+    text = page()
+    if arguments == ["--check"]:
+        stale = not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text
+        print(f"{PAGE.name} is stale: run {REFRESH}" if stale else f"{PAGE.name} is up to date")
+        return int(stale)
+    PAGE.write_text(text, encoding="utf-8")
+    print(PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""The page that lists the teachers is made from the registry, and is not older than it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vitkd_bench.registry import TEACHERS
+
+
+@pytest.fixture(scope="module")
+def script(root: Path) -> ModuleType:
+    """The script that makes the page."""
+    specification = importlib.util.spec_from_file_location("teachers_page", root / "scripts/teachers_page.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_up_to_date(root: Path, script: ModuleType) -> None:
+    """What stands in docs/teachers.md is what the registry gives now."""
+    stands = (root / "docs/teachers.md").read_text(encoding="utf-8")
+    assert stands == script.page(), f"docs/teachers.md is stale: run {script.REFRESH}"
+
+
+def test_every_teacher_has_its_row(script: ModuleType) -> None:
+    """Each name on the shelf opens one row, and each row has all columns."""
+    rows = [line for line in script.page().splitlines() if line.startswith("| `")]
+    assert sorted(row.split("`")[1] for row in rows) == sorted(TEACHERS.names())
+    assert {row.count(" | ") + 1 for row in rows} == {len(script.COLUMNS)}
+
+
+def test_a_stale_page_is_told(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The check exits 1 on a page that is older than the shelf, says what to run, and 0 after that."""
+    monkeypatch.setattr(script, "PAGE", tmp_path / "teachers.md")
+    (tmp_path / "teachers.md").write_text("# Teachers\n")
+    assert script.main(["--check"]) == 1
+    assert script.REFRESH in capsys.readouterr().out
+    assert script.main([]) == 0
+    assert script.main(["--check"]) == 0
