@@ -1,7 +1,8 @@
-"""`vitkd teachers`: which there are, what is claimed of each, and making those that are made here."""
+"""`vitkd teachers`: which there are, what is claimed of each, and fetching or making their weights."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,8 @@ import typer
 from vitkd_bench.cli.console import percent, say, show, show_facts, show_json, show_table
 
 if TYPE_CHECKING:
-    from vitkd_bench.spec import Plan, Record, Teacher
+    from vitkd_bench.launch import Outcome
+    from vitkd_bench.spec import Accuracy, Plan, Record, Teacher, WeightSource
 
 app = typer.Typer(help="Pretrained networks that students learn from.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
@@ -25,16 +27,28 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         show_json([_summary(teacher) for teacher in TEACHERS])
         return
-    columns = ("name", "family", "group", "published", "objective", "native components")
+    columns = ("name", "family", "group", "published", "certainty", "weights", "objective", "components")
     show_table(
         columns,
-        [(t.name, t.family, t.group, t.outcome, t.objective, t.native_components) for t in TEACHERS],
+        [
+            (
+                t.name,
+                t.family,
+                t.group,
+                t.outcome,
+                t.certainty,
+                _in_short(_states(t)),
+                t.objective,
+                t.native_components,
+            )
+            for t in TEACHERS
+        ],
     )
 
 
 @app.command()
 def show_(name: Name, as_json: Json = False) -> None:
-    """Show a teacher's contract; of one made here, also how good it is beside its untrained twin."""
+    """Show a teacher's contract, and where its weights are; of one made here, also how good it is."""
     from vitkd_bench.registry import TEACHERS
 
     teacher = TEACHERS.get(name)
@@ -43,14 +57,15 @@ def show_(name: Name, as_json: Json = False) -> None:
         show_json(
             {
                 **teacher.plain(),
-                "native_components": teacher.native_components,
+                **_summary(teacher),
                 "made": record and record.plain(),
             }
         )
         return
     show_facts(_facts(teacher, TEACHERS.origin(name)))
     if teacher.training is None:
-        show("weights: from outside; name the file in a suite with weights: FILE")
+        for source in teacher.sources:
+            show_facts(_source(teacher, source))
     elif record is None:
         show(f"not made yet: vitkd teachers fetch {name}")
     else:
@@ -60,58 +75,85 @@ def show_(name: Name, as_json: Json = False) -> None:
 @app.command()
 def fetch(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Teachers, or globs such as 'micro/*'.")
+        list[str], typer.Argument(metavar="NAME...", help="Teachers, or globs such as 'deit/*'.")
     ],
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes.")] = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="timm, open_clip, transformers or official.")
+    ] = None,
+    accept_new_hash: Annotated[
+        bool, typer.Option(help="Ask the source again, and take what it gives now for the right file.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes, where teachers are made.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the teachers that are made here, and what they need, into the cache."""
-    from vitkd_bench.cli.progress import ProgressBar
-    from vitkd_bench.launch import LaunchOptions, launch
-    from vitkd_bench.records import Preparations, Store, cache_folder
+    """Fetch weights of teachers into the cache, and make those teachers that are made here."""
+    from vitkd_bench.cli.fetching import exit_code, fetch_weights
 
-    planned = _joined(_matching(names))
-    preparations = Preparations()
-    options = LaunchOptions(jobs=jobs)
-    with ProgressBar() as bar:
-        outcome = launch(planned, Store(cache_folder() / "made" / planned.suite), preparations, options, bar)
-    files = {
-        name: str(preparations.weights(id_))
-        for id_, name in planned.prepares.items()
-        if preparations.ready(id_)
-    }
+    teachers = _matching(names)
+    outside = [teacher for teacher in teachers if teacher.training is None]
+    for teacher in teachers if backend else outside:
+        teacher.source(backend)
+    found, failed = fetch_weights(outside, backend, accept_new_hash=accept_new_hash)
+    outcome, files = _make([teacher.name for teacher in teachers if teacher.training], jobs)
     if as_json:
-        show_json({"made": files, "failures": outcome.failures, "interrupted": outcome.interrupted})
+        failures = {name: str(error) for name, error in failed.items()}
+        show_json(
+            {
+                "made": files,
+                "fetched": {name: {**asdict(one), "path": str(one.path)} for name, one in found.items()},
+                "failures": {**failures, **(outcome.failures if outcome else {})},
+                "interrupted": bool(outcome and outcome.interrupted),
+            }
+        )
     else:
-        for name, file in files.items():
+        for name, file in {**{name: str(one.path) for name, one in found.items()}, **files}.items():
             show(f"{name}: {file}")
-    for damage in outcome.damage:
-        say(f"damaged: {damage}")
-    for id_, reason in outcome.failures.items():
-        say(f"failed: {planned.prepares[id_]}: {reason}")
-    raise typer.Exit(outcome.exit_code)
+    code = exit_code(failed, some_came=bool(found or files))
+    raise typer.Exit((outcome.exit_code if outcome else 0) or code)
 
 
 app.command("show")(show_)
 
 
-def _matching(patterns: list[str]) -> list[str]:
-    """Find the teachers that are meant; a glob means those that are made here."""
+def _make(names: list[str], jobs: int | None) -> tuple[Outcome | None, dict[str, str]]:
+    """Make micro teachers and what they need; give what came of it, and their files by name."""
+    if not names:
+        return None, {}
+    from vitkd_bench.cli.progress import ProgressBar
+    from vitkd_bench.launch import LaunchOptions, launch
+    from vitkd_bench.records import Preparations, Store
+    from vitkd_bench.spec import cache_folder
+
+    planned = _joined(names)
+    preparations = Preparations()
+    with ProgressBar() as bar:
+        store = Store(cache_folder() / "made" / planned.suite)
+        outcome = launch(planned, store, preparations, LaunchOptions(jobs=jobs), bar)
+    for damage in outcome.damage:
+        say(f"damaged: {damage}")
+    for id_, reason in outcome.failures.items():
+        say(f"failed: {planned.prepares[id_]}: {reason}")
+    made = {name: id_ for id_, name in planned.prepares.items() if preparations.ready(id_)}
+    return outcome, {name: str(preparations.weights(id_)) for name, id_ in made.items()}
+
+
+def _matching(patterns: list[str]) -> list[Teacher]:
+    """Find the teachers that are meant."""
     from vitkd_bench.registry import TEACHERS
     from vitkd_bench.spec import BadInputError, nearest
 
-    found: list[str] = []
+    found: dict[str, Teacher] = {}
     for pattern in patterns:
         if not set(pattern) & set("*?["):
-            found.append(TEACHERS.get(pattern).name)
+            found[pattern] = TEACHERS.get(pattern)
             continue
-        matching = [t.name for t in TEACHERS if t.training and fnmatchcase(t.name, pattern)]
+        matching = {t.name: t for t in TEACHERS if fnmatchcase(t.name, pattern)}
         if not matching:
-            raise BadInputError(
-                f"{pattern!r} matches no teacher that is made here{nearest(pattern, TEACHERS.names())}"
-            )
-        found += matching
-    return list(dict.fromkeys(found))
+            raise BadInputError(f"{pattern!r} matches no teacher{nearest(pattern, TEACHERS.names())}")
+        found |= matching
+    return list(found.values())
 
 
 def _joined(names: list[str]) -> Plan:
@@ -136,39 +178,128 @@ def _made(teacher: Teacher) -> Record | None:
 
 
 def _summary(teacher: Teacher) -> dict[str, Any]:
-    kept = ("name", "title", "family", "group", "outcome", "objective", "paper", "licence")
-    return {**{key: teacher.plain()[key] for key in kept}, "native_components": teacher.native_components}
+    kept = (
+        "name",
+        "title",
+        "family",
+        "group",
+        "outcome",
+        "certainty",
+        "objective",
+        "paper",
+        "licence",
+        "parameters",
+    )
+    return {
+        **{key: teacher.plain()[key] for key in kept},
+        "native_components": teacher.native_components,
+        "weights": _states(teacher),
+    }
+
+
+def _states(teacher: Teacher) -> dict[str, str]:
+    """Say of each backend whether its weights are here; nothing of a teacher that is made here."""
+    return {source.backend: _state(teacher, source) for source in teacher.sources}
+
+
+def _state(teacher: Teacher, source: WeightSource) -> str:
+    from vitkd_bench.fetch import WeightCache
+    from vitkd_bench.spec import DamagedFileError
+
+    try:
+        return "here" if WeightCache().find(teacher, source.backend) else "not fetched"
+    except DamagedFileError:
+        return "changed"
+
+
+def _in_short(states: dict[str, str]) -> str:
+    by_state: dict[str, list[str]] = {}
+    for backend, state in states.items():
+        by_state.setdefault(state, []).append(backend)
+    if set(by_state) == {"not fetched"}:
+        return "not fetched"
+    told = [f"{state}: {', '.join(by_state[state])}" for state in ("here", "changed") if state in by_state]
+    return "; ".join(told) or "made here"
+
+
+def _source(teacher: Teacher, source: WeightSource) -> list[tuple[str, object]]:
+    """Say of one way to a teacher's weights what it is, and what of it is here."""
+    from vitkd_bench.fetch import WeightCache
+    from vitkd_bench.spec import DamagedFileError
+
+    try:
+        found = WeightCache().find(teacher, source.backend)
+        here = str(found.path) if found else f"not fetched: {_fetching(teacher, source)}"
+    except DamagedFileError as error:
+        found, here = None, str(error)
+    return [
+        ("backend", f"{source.backend}, model {source.model}"),
+        ("  from", source.location or "no known location: name a file in a suite by weights: FILE"),
+        ("  here", here if source.location else None),
+        ("  sha256", found.sha256 if found else source.sha256),
+        ("  revision", found and found.revision),
+        ("  fetched on", found and found.date),
+        ("  differs", source.differs),
+    ]
+
+
+def _fetching(teacher: Teacher, source: WeightSource) -> str:
+    default = source.backend == teacher.source().backend
+    return f"vitkd teachers fetch {teacher.name}{'' if default else f' --backend {source.backend}'}"
 
 
 def _facts(teacher: Teacher, origin: str) -> list[tuple[str, object]]:
-    architecture, components = teacher.architecture, teacher.architecture.components
-    size = architecture.size
+    head = teacher.head and f"{teacher.head.kind}, {teacher.head.num_classes} of {teacher.head.label_space}"
     return [
         ("name", teacher.name),
         ("title", teacher.title),
         ("family", teacher.family),
         ("group", teacher.group),
         ("published outcome", teacher.outcome),
+        ("certainty", teacher.certainty and f"{teacher.certainty}: {_CERTAINTY[teacher.certainty]}"),
         ("objective", teacher.objective),
+        ("trained on", teacher.data),
+        ("has seen", teacher.seen),
         ("paper", teacher.paper),
         ("licence", teacher.licence),
-        ("size", f"width {size.width}, depth {size.depth}, heads {size.heads}, MLP ratio {size.mlp_ratio:g}"),
-        (
-            "image",
-            f"{architecture.image_size} px, {architecture.channels} channel(s), patch {architecture.patch}",
-        ),
-        ("tokens", f"{architecture.tokens}, of which {architecture.prefix} before the patches"),
-        ("native components", [f"{n}={getattr(components, n)}" for n in teacher.native_components] or "none"),
-        (
-            "head",
-            teacher.head and f"{teacher.head.kind}, {teacher.head.num_classes} of {teacher.head.label_space}",
-        ),
-        ("has seen", teacher.seen),
-        ("weights", [f"{s.backend}: {s.model}" for s in teacher.sources] or "made here"),
+        *_built(teacher),
+        ("head", head or (teacher.text_encoder and f"none, but texts through {teacher.text_encoder}")),
+        ("published accuracy", "; ".join(_figure(one) for one in teacher.accuracy)),
         ("made by", teacher.training and f"{teacher.training.method} with {teacher.training.recipe}"),
         ("defined in", origin),
         ("notes", teacher.notes),
     ]
+
+
+_CERTAINTY = {
+    "A": "named in the paper's texts",
+    "B": "near-certain that it is one of the published twenty",
+    "C": "likely one of the published twenty",
+    "D": "a guess at one of the published twenty",
+}
+
+
+def _built(teacher: Teacher) -> list[tuple[str, object]]:
+    architecture, components = teacher.architecture, teacher.architecture.components
+    size, native = architecture.size, teacher.native_size
+    trained = f", trained at {native} px" if native and native != architecture.image_size else ""
+    pixels = f"{architecture.image_size} px{trained}, {architecture.channels} channel(s)"
+    return [
+        ("size", f"width {size.width}, depth {size.depth}, heads {size.heads}, MLP ratio {size.mlp_ratio:g}"),
+        ("parameters", teacher.parameters and f"{teacher.parameters:,}"),
+        ("image", f"{pixels}, patch {architecture.patch}"),
+        ("evaluated on", f"a middle crop of {100 * teacher.crop:g} %, resized {teacher.interpolation}"),
+        ("tokens", f"{architecture.tokens}, of which {architecture.prefix} before the patches"),
+        ("position", f"interpolated as {teacher.position_interpolation} does"),
+        ("native components", [f"{n}={getattr(components, n)}" for n in teacher.native_components] or "none"),
+    ]
+
+
+def _figure(accuracy: Accuracy) -> str:
+    return (
+        f"{accuracy.kind} {percent(accuracy.value)} on {accuracy.dataset} at {accuracy.image_size} px "
+        f"({accuracy.source})"
+    )
 
 
 def _quality(record: Record) -> list[tuple[str, object]]:
