@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vitkd_bench.cli import datasets, methods, results, running, teachers
+from vitkd_bench.cli import datasets, diagnose, methods, preflight, results, running, teachers
 
 INTERRUPTED = 130
 BAD_INPUT = 2
@@ -29,6 +29,9 @@ app.command("plan")(running.plan)
 app.command("status")(results.status)
 app.command("report")(results.report)
 app.command("validate")(results.validate)
+app.command("diagnose")(diagnose.diagnose)
+teachers.app.command("check")(preflight.check)
+teachers.app.command("test")(preflight.conform)
 app.add_typer(teachers.app, name="teachers")
 app.add_typer(methods.app, name="methods")
 app.add_typer(datasets.app, name="datasets")

@@ -1,0 +1,142 @@
+"""The conformance kit passes our own teachers and a stranger's, and says what is wrong with a broken one."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from vitkd_bench.diagnose import conformance
+from vitkd_bench.registry import TEACHERS
+from vitkd_bench.spec import Components, PixelStats, Size, Teacher
+
+OURS = ("deit/ti", "dinov2/s14", "micro/clip", "micro/beitv2")
+
+PACKAGE = """
+from vitkd_bench.registry import TEACHERS
+from vitkd_bench.spec import IMAGENET_PIXELS, SIZES, Architecture, Components, Teacher, WeightSource
+
+TEACHERS.register(
+    Teacher(
+        name="stranger/s",
+        title="A stranger's ViT-S",
+        family="stranger",
+        group="reserve",
+        paper="doi:10.1/1",
+        licence="MIT",
+        objective="labels",
+        seen=("imagenet1k",),
+        architecture=Architecture(
+            image_size=224, patch=14, size=SIZES["s"], components=Components(layer_scale=HERE)
+        ),
+        pixels=IMAGENET_PIXELS,
+        sources=(WeightSource(backend="timm", model="vit_small_patch14_dinov2.lvd142m"),),
+    )
+)
+"""
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "stranger-teachers"
+version = "1.0"
+
+[project.entry-points."vitkd_bench.teachers"]
+stranger = "stranger_teachers"
+
+[tool.hatch.build.targets.wheel]
+packages = ["stranger_teachers"]
+"""
+ASK = """
+from vitkd_bench.diagnose import conformance
+from vitkd_bench.registry import TEACHERS
+teacher = TEACHERS.get("stranger/s")
+print(TEACHERS.origin("stranger/s"))
+print(sorted({check.status for check in conformance(teacher)}))
+"""
+
+
+def broken(**changes: object) -> Teacher:
+    """DeiT-Ti with a contract that says something else."""
+    return TEACHERS.get("deit/ti").model_copy(update=changes)
+
+
+def failures(teacher: Teacher) -> dict[str, str]:
+    """The checks that do not hold, with their reason."""
+    return {check.name: check.finding for check in conformance(teacher) if check.status == "refuse"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_own_teachers_conform(name: str) -> None:
+    """The kit holds for entries of this package, whatever their components and origin."""
+    assert failures(TEACHERS.get(name)) == {}
+
+
+def test_a_component_that_is_not_there_is_found() -> None:
+    """The contract claims a layer scale; the network that its source builds has none."""
+    at = TEACHERS.get("deit/ti").architecture.with_(components=Components(layer_scale=1e-5))
+    found = failures(broken(architecture=at))
+    assert "components.layer_scale: present claimed, absent found" in found["built"]
+
+
+def test_a_wrong_head_count_is_found() -> None:
+    """Six heads are claimed where three are built."""
+    at = TEACHERS.get("deit/ti").architecture.with_(size=Size(width=192, depth=12, heads=6))
+    assert "size.heads: 6 claimed, 3 found" in failures(broken(architecture=at))["built"]
+
+
+def test_facts_that_are_missing_are_named() -> None:
+    """An empty licence, a paper that is no reference, a name outside of its family."""
+    found = failures(broken(licence="", paper="see the web", name="other/ti"))["facts"]
+    assert all(word in found for word in ("licence", "'see the web'", "deit/<size>"))
+
+
+def test_a_contract_that_contradicts_itself_is_found() -> None:
+    """Two channels of statistics for three of pixels; neither sources nor a training."""
+    grey = PixelStats(mean=(0.5, 0.5), std=(0.2, 0.2))
+    found = failures(broken(pixels=grey, sources=()))["contract"]
+    assert "2 means" in found
+    assert "sources" in found
+
+
+def test_an_unknown_model_is_a_finding() -> None:
+    """The kit goes on after a source that cannot be built."""
+    source = TEACHERS.get("deit/ti").sources[0].model_copy(update={"model": "deit_tinny"})
+    found = failures(broken(sources=(source,)))
+    assert "deit_tinny" in found["built"]
+    assert list(found) == ["built"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A little package of a third party, built into a wheel and installed into a folder of its own."""
+    source = tmp_path_factory.mktemp("stranger")
+    (source / "stranger_teachers").mkdir()
+    (source / "stranger_teachers" / "__init__.py").write_text(PACKAGE.replace("HERE", "1e-5"))
+    (source / "pyproject.toml").write_text(textwrap.dedent(PROJECT))
+    target = source / "installed"
+    run = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(source), str(source)]
+    subprocess.run(run, check=True, capture_output=True, text=True)
+    (wheel,) = source.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(target)], check=True)
+    return target
+
+
+def test_an_installed_package_adds_a_teacher(installed: Path) -> None:
+    """A fresh process finds it by its entry point, and the kit holds for it; no file of ours was edited."""
+    path = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ran = subprocess.run(
+        [sys.executable, "-c", ASK],
+        capture_output=True,
+        check=False,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert ran.returncode == 0, ran.stderr
+    origin, statuses = ran.stdout.splitlines()
+    assert Path(origin).is_relative_to(installed)
+    assert statuses == "['pass']"

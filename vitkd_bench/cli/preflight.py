@@ -1,0 +1,137 @@
+"""`vitkd teachers check` and `vitkd teachers test`: is a teacher what is claimed of it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vitkd_bench.cli.console import say, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from vitkd_bench.diagnose import Check, Verdict
+    from vitkd_bench.spec import Backend, Teacher
+
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
+
+
+def check(
+    name: Annotated[str, typer.Argument(metavar="ID", help="family/size, e.g. deit/ti.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", help="A file of weights of your own.", show_default="what was fetched or made"
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option("--backend", help="timm, open_clip, transformers or official.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="Labelled images, a folder or tar.", show_default="under $VITKD_DATA"),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=24, help="So many images at most.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """Check weights against the contract: keys, tokens, features, head, normalisation, heads, accuracy.
+
+    Exit status 0 for pass and mark, 1 for refuse. The verdict is stored under the weights' hash.
+    """
+    from vitkd_bench.diagnose import images_at_hand, preflight, read_labelled, store_verdict
+    from vitkd_bench.networks import weights_sha256
+    from vitkd_bench.registry import TEACHERS
+
+    teacher = TEACHERS.get(name)
+    by = _backend(teacher, backend)
+    path = weights or _at_hand(teacher, by)
+    seen = read_labelled(images, count) if images else images_at_hand(teacher, _roots(), count)
+    if seen is None:
+        say("no labelled images at hand (--images, or VITKD_DATA): normalisation and heads cannot be checked")
+    digest = weights_sha256(path)
+    verdict = store_verdict(preflight(teacher, path, seen, by), teacher, digest, by, seen)
+    _show_verdict(verdict, as_json=as_json)
+    raise typer.Exit(int(verdict.status == "refuse"))
+
+
+def conform(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A Python file that registers teachers.")],
+    as_json: Json = False,
+) -> None:
+    """Run the conformance kit on each teacher that a file registers; exit status 1 if one does not hold.
+
+    The teachers of an installed package are those of the file that its entry point names.
+    """
+    from vitkd_bench.diagnose import conformance
+    from vitkd_bench.registry import TEACHERS, load_extension
+    from vitkd_bench.spec import BadInputError
+
+    before = set(TEACHERS.names())
+    load_extension(file)
+    origins = {name: Path(TEACHERS.origin(name)).resolve() for name in TEACHERS.names()}
+    own = [n for n, origin in origins.items() if n not in before or origin == file.resolve()]
+    if not own:
+        raise BadInputError(f"{file}: registers no teacher; TEACHERS.register(...) puts one on the shelf")
+    found = {name: conformance(TEACHERS.get(name)) for name in own}
+    if as_json:
+        show_json({name: [check.plain() for check in checks] for name, checks in found.items()})
+    else:
+        rows = [(name, c.name, _word(c), c.finding) for name, checks in found.items() for c in checks]
+        show_table(("teacher", "check", "result", "finding"), rows)
+    failed = sum(c.status == "refuse" for checks in found.values() for c in checks)
+    say(
+        f"{len(own)} teacher(s), {failed} check(s) do not hold"
+        if failed
+        else f"{len(own)} teacher(s) conform"
+    )
+    raise typer.Exit(int(failed > 0))
+
+
+def _word(check: Check) -> str:
+    return "fails" if check.status == "refuse" else "holds"
+
+
+def _backend(teacher: Teacher, backend: str | None) -> Backend | None:
+    return None if backend is None else teacher.source(backend).backend
+
+
+def _at_hand(teacher: Teacher, backend: Backend | None) -> Path:
+    """Find what was fetched, or what was made here.
+
+    Raises:
+        WorldError: nothing is there; says how to get it.
+    """
+    from vitkd_bench.spec import WorldError
+
+    if teacher.training is not None:
+        from vitkd_bench.api import plan_teacher
+        from vitkd_bench.records import Preparations
+
+        made = next(reversed(plan_teacher(teacher.name).preparations))
+        if Preparations().ready(made) is not None:
+            return Preparations().weights(made)
+    else:
+        from vitkd_bench.fetch import WeightCache
+
+        found = WeightCache().find(teacher, backend)
+        if found is not None:
+            return found.path
+    raise WorldError(
+        f"teacher {teacher.name!r}: no weights here: vitkd teachers fetch {teacher.name}, or --weights FILE"
+    )
+
+
+def _roots() -> tuple[Path, ...]:
+    from vitkd_bench.api import data_roots
+
+    return data_roots()
+
+
+def _show_verdict(verdict: Verdict, *, as_json: bool) -> None:
+    if as_json:
+        show_json(verdict.plain())
+        return
+    show_table(("check", "result", "finding"), [(c.name, c.status, c.finding) for c in verdict.checks])
+    show(f"seen: {verdict.images}")
+    show(f"weights sha256: {verdict.sha256}")
+    show(f"verdict: {verdict.status}")

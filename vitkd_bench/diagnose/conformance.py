@@ -1,0 +1,146 @@
+"""The conformance kit: what holds of every teacher, ours or a stranger's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import torch
+
+from vitkd_bench.contracts import taps
+from vitkd_bench.diagnose.verdict import Check
+from vitkd_bench.networks import build_teacher, create_student, differences, read_architecture
+from vitkd_bench.registry import DATASETS, METHODS, RECIPES, TEACHERS
+from vitkd_bench.spec import (
+    SIZES,
+    Architecture,
+    Backend,
+    Components,
+    Size,
+    Teacher,
+    VitkdError,
+    parse_student,
+    resolve_student,
+)
+
+KINDS = ("standard", "native", "native_min")
+
+
+def conformance(teacher: Teacher) -> tuple[Check, ...]:
+    """Run every check on one teacher, without its weights; one that fails is `refuse`, with the reason."""
+    return tuple(_run(name, check, teacher) for name, check in CHECKS.items())
+
+
+def _run(name: str, check: Callable[[Teacher], Iterator[str]], teacher: Teacher) -> Check:
+    try:
+        wrong = list(check(teacher))
+    except (VitkdError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        wrong = [" ".join(str(error).split()) or type(error).__name__]
+    if wrong:
+        return Check(name=name, status="refuse", finding="; ".join(wrong))
+    doc = (check.__doc__ or name).splitlines()[0].rstrip(".")
+    return Check(name=name, status="pass", finding=doc)
+
+
+def facts_are_told(teacher: Teacher) -> Iterator[str]:
+    """Name, title, paper, licence, objective and what was seen are told."""
+    group = "micro" if teacher.group == "micro" else teacher.family
+    if teacher.name.partition("/")[0] != group or not teacher.name.partition("/")[2]:
+        yield f"name {teacher.name!r}: {group}/<size> is needed"
+    empty = [f for f in ("title", "paper", "licence", "objective", "seen") if not getattr(teacher, f)]
+    if empty:
+        yield f"{', '.join(empty)}: empty"
+    if not re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:.+|https?://.+", teacher.paper):
+        yield f"paper {teacher.paper!r}: arXiv:<id>, doi:<id> or an address is needed"
+
+
+def contract_holds_together(teacher: Teacher) -> Iterator[str]:
+    """Pixels fit the channels, weights come from one place, tokens have some sense of place."""
+    channels, pixels = teacher.architecture.channels, teacher.pixels
+    if not len(pixels.mean) == len(pixels.std) == channels:
+        yield f"pixels: {len(pixels.mean)} means, {len(pixels.std)} deviations for {channels} channels"
+    if not all(deviation > 0 for deviation in pixels.std):
+        yield f"pixels.std: {pixels.std} has to be above 0"
+    if (teacher.training is None) != bool(teacher.sources):
+        yield "sources: a teacher has sources, or a training that makes it, and not both"
+    components = teacher.architecture.components
+    if components.position == "none" and not components.relative_position_bias and components.rope == "none":
+        yield "components: no position embedding of any kind"
+
+
+def built_as_claimed(teacher: Teacher) -> Iterator[str]:
+    """Through every backend what is built is what is claimed."""
+    offered: list[Backend | None] = [source.backend for source in teacher.sources]
+    backends = list(dict.fromkeys(offered)) or [None]
+    for backend in backends:
+        try:
+            module = build_teacher(teacher, teacher.architecture, backend, unfilled=backend != "open_clip")
+        except VitkdError as error:
+            yield f"{backend or 'own'}: {error}"
+            continue
+        yield from differences(teacher.architecture, read_architecture(module))
+
+
+def natives_differ_by_components(teacher: Teacher) -> Iterator[str]:
+    """The native student differs from the standard one if, and only if, components are claimed."""
+    native, standard = (_small(resolve_student(parse_student(k), teacher.architecture)) for k in KINDS[1::-1])
+    found = read_architecture(create_student(native, 0, teacher.pixels, seed=0).module)
+    yield from (f"native student: {text}" for text in differences(native, found))
+    claimed = set(teacher.native_components)
+    plain = Components()
+    differ = {n for n in claimed if getattr(native.components, n) != getattr(plain, n)}
+    if differ != claimed or (native == standard) == bool(claimed):
+        yield f"native components {sorted(claimed)}: the students differ in {sorted(differ)}"
+
+
+def students_run(teacher: Teacher) -> Iterator[str]:
+    """Standard, native and native_min students give logits, and as many attention maps as blocks."""
+    for kind in KINDS:
+        at = _small(resolve_student(parse_student(kind), teacher.architecture))
+        student = create_student(at, 3, teacher.pixels, seed=0)
+        wanted = frozenset(taps.attention(i) for i in range(at.size.depth))
+        pixels = torch.linspace(0, 1, 2 * at.channels * at.image_size**2)
+        features = student(pixels.reshape(2, at.channels, at.image_size, at.image_size), wanted)
+        shapes = {tuple(call.q.shape[:3]) for call in features.attention.values()}
+        if features.logits is None or tuple(features.logits.shape) != (2, 3):
+            yield f"{kind}: logits of another shape than (2, 3)"
+        if len(features.attention) != at.size.depth or shapes != {(2, at.size.heads, at.tokens)}:
+            yield f"{kind}: {len(features.attention)} taps of {shapes} for {at.size.depth} blocks"
+        student.clear()
+
+
+def can_be_made(teacher: Teacher) -> Iterator[str]:
+    """What makes a micro teacher is registered and fits it; another teacher's sources are well formed."""
+    for source in teacher.sources:
+        if source.layout is not None:
+            TEACHERS.layout(source.layout)
+    training = teacher.training
+    if training is None:
+        return
+    if METHODS.get(training.method).kind != "pretraining":
+        yield f"training.method: {training.method!r} is not of kind pretraining"
+    RECIPES.get(training.recipe)
+    facts = DATASETS.get(training.dataset).facts
+    if (facts.channels, facts.image_size) != (teacher.architecture.channels, teacher.architecture.image_size):
+        yield f"training.dataset: {facts.channels} x {facts.image_size} px is not the teacher's"
+    if training.teacher is not None:
+        TEACHERS.get(training.teacher)
+
+
+CHECKS: dict[str, Callable[[Teacher], Iterator[str]]] = {
+    "facts": facts_are_told,
+    "contract": contract_holds_together,
+    "built": built_as_claimed,
+    "native": natives_differ_by_components,
+    "students": students_run,
+    "made": can_be_made,
+}
+
+
+def _small(architecture: Architecture) -> Architecture:
+    """The same network in a size that a check can run: four patches a side, three narrow blocks."""
+    return architecture.with_(size=_narrow(), image_size=4 * architecture.patch)
+
+
+def _narrow() -> Size:
+    return SIZES["micro_small"]
