@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vitkd_bench.diagnose import ensure_preflight, images_at_hand, stored_verdict
+from vitkd_bench.fetch import WeightCache
 from vitkd_bench.launch import LaunchOptions, Outcome, Snapshot, launch, resolve_device
 from vitkd_bench.networks import ViTNetwork, load_teacher, weights_sha256
 from vitkd_bench.networks import create_student as _create_student
@@ -28,11 +30,13 @@ from vitkd_bench.records import Preparations, Store, table
 from vitkd_bench.registry import DATASETS, TEACHERS, load_extension
 from vitkd_bench.report import write_report
 from vitkd_bench.spec import (
+    Backend,
     BadInputError,
     Plan,
     ResolvedDataset,
     Source,
     Teacher,
+    TeacherEntry,
     WorldError,
     parse_student,
     resolve_student,
@@ -72,8 +76,13 @@ def data_roots(suite_file: SuiteFile | None = None, data_root: Path | None = Non
     return tuple(path.resolve() for path in found if path is not None)
 
 
-def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...]) -> Inventory:
+def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...], *, check: bool = False) -> Inventory:
     """Look for the data and the weights that a suite names.
+
+    Args:
+        suite_file: the suite.
+        roots: where relative paths are looked for.
+        check: whether weights that have no verdict of a preflight yet are checked now, which takes seconds.
 
     Raises:
         BadInputError: an unknown data set or teacher, or a bad setting.
@@ -86,11 +95,43 @@ def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...]) -> Inventor
     training: dict[str, ResolvedDataset | str] = {}
     for i, asked in enumerate(suite_file.suite.teachers):
         teacher = TEACHERS.get(asked.name, f"{suite_file.path}: teachers.{i}")
-        if asked.weights is not None:
-            weights[asked.label] = _source(asked.weights, roots)
-        else:
-            training |= _training_sets(teacher, roots)
+        training |= _training_sets(teacher, roots) if asked.weights is None else {}
+        found = _weights(teacher, asked, roots)
+        if isinstance(found, Source):
+            found = _checked(teacher, asked, found, roots, check=check)
+        if found is not None:
+            weights[asked.label] = found
     return Inventory(datasets, training, weights)
+
+
+def _weights(teacher: Teacher, asked: TeacherEntry, roots: tuple[Path, ...]) -> Source | str | None:
+    """Find the weights of a teacher, or say why they are not here; None for one that is made here."""
+    if asked.weights is not None:
+        return _source(asked.weights, roots, asked.backend)
+    if teacher.training:
+        return None
+    found = WeightCache().find(teacher, asked.backend)
+    if found:
+        return Source(path=str(found.path), sha256=found.sha256, backend=asked.backend)
+    by = f" --backend {asked.backend}" if asked.backend else ""
+    return f"{teacher.name} is not fetched: vitkd teachers fetch {teacher.name}{by}, or give weights: FILE"
+
+
+def _checked(
+    teacher: Teacher, asked: TeacherEntry, found: Source, roots: tuple[Path, ...], *, check: bool
+) -> Source:
+    """Put the verdict of the preflight on weights beside them; a new one is reached only under `check`."""
+    if check:
+        at = teacher.architecture
+        path, sha256 = Path(found.path), found.sha256
+        verdict = ensure_preflight(teacher, at, path, sha256, asked.backend, roots)
+    else:
+        images = images_at_hand(teacher, roots)
+        stored = stored_verdict(teacher, found.sha256, asked.backend, images)
+        if stored is None:
+            return found
+        verdict = stored
+    return found.model_copy(update={"preflight": verdict.line})
 
 
 def _resolved(
@@ -102,10 +143,10 @@ def _resolved(
         return str(error)
 
 
-def _source(name: str, roots: tuple[Path, ...]) -> Source | str:
+def _source(name: str, roots: tuple[Path, ...], backend: Backend | None) -> Source | str:
     for path in (Path(name), *(root / name for root in roots)):
-        if path.is_absolute() and path.is_file():
-            return Source(path=str(path), sha256=weights_sha256(path))
+        if path.is_absolute() and path.exists():
+            return Source(path=str(path), sha256=weights_sha256(path), backend=backend)
     return (
         f"weights {name}: no such file under {', '.join(map(str, roots)) or 'any data root (set VITKD_DATA)'}"
     )
@@ -121,11 +162,21 @@ def _training_sets(teacher: Teacher, roots: tuple[Path, ...]) -> dict[str, Resol
     return found
 
 
-def plan_suite(suite: SuiteFile | str, *, data_root: Path | None = None, only: Sequence[str] = ()) -> Plan:
-    """Plan a suite: cells, refusals, runs, preparations, packs. Nothing is started or written."""
+def plan_suite(
+    suite: SuiteFile | str,
+    *,
+    data_root: Path | None = None,
+    only: Sequence[str] = (),
+    check: bool = False,
+) -> Plan:
+    """Plan a suite: cells, refusals, runs, preparations, packs. Nothing is started.
+
+    With `check` weights of teachers that have no verdict yet go through the preflight now, and the verdict is
+    kept in the cache; otherwise nothing is written.
+    """
     suite_file = load_suite(suite) if isinstance(suite, str) else suite
     roots = data_roots(suite_file, data_root)
-    return _plan_suite(suite_file, gather_inventory(suite_file, roots), only)
+    return _plan_suite(suite_file, gather_inventory(suite_file, roots, check=check), only)
 
 
 def plan_teacher(name: str, *, data_root: Path | None = None) -> Plan:
@@ -170,7 +221,7 @@ def run_suite(  # noqa: PLR0913  (the options of the command, all by name)
         WorldError: another launch holds the folder.
     """
     suite_file = load_suite(suite) if isinstance(suite, str) else suite
-    plan = plan_suite(suite_file, data_root=data_root, only=only)
+    plan = plan_suite(suite_file, data_root=data_root, only=only, check=True)
     folder = Path(out) if out is not None else Path("runs") / suite_file.suite.suite
     roots = data_roots(suite_file, data_root)
     options = LaunchOptions(executor=executor, jobs=jobs, device=resolve_device(device), roots=roots)
@@ -186,17 +237,32 @@ def load_records(*folders: Path | str) -> pd.DataFrame:
 
 
 def create_teacher(
-    name: str, *, weights: Path | str | None = None, image_size: int | None = None
+    name: str,
+    *,
+    weights: Path | str | None = None,
+    image_size: int | None = None,
+    backend: Backend | None = None,
 ) -> ViTNetwork:
     """Load a teacher, in eval mode and without gradients.
 
+    Args:
+        name: family/size.
+        weights: a file or folder of one's own; what was fetched or made by default.
+        image_size: the side in pixels at which it is used; the contract's by default.
+        backend: which of the contract's sources builds it.
+
     Raises:
-        WorldError: its weights are not here; a micro teacher not yet made names `vitkd teachers fetch`.
+        WorldError: its weights are not here; the message names `vitkd teachers fetch`.
     """
     teacher = TEACHERS.get(name)
     architecture = teacher.architecture.with_(image_size=image_size or teacher.architecture.image_size)
     if weights is not None:
-        return load_teacher(teacher, architecture, Path(weights))
+        return load_teacher(teacher, architecture, Path(weights), backend)
+    if teacher.training is None:
+        found = WeightCache().find(teacher, backend)
+        if found is None:
+            raise WorldError(f"teacher {name} is not fetched: vitkd teachers fetch {name}")
+        return load_teacher(teacher, architecture, found.path, backend)
     plan = plan_teacher(name)
     made = next(reversed(plan.preparations))
     preparations = Preparations()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import vitkd_bench
-from vitkd_bench.spec import BadInputError, WorldError
+from vitkd_bench.spec import WorldError
 
 
 def test_every_public_name_is_there_and_documented() -> None:
@@ -31,11 +31,11 @@ def test_a_student_is_built_from_a_teacher_and_a_word() -> None:
 
 
 def test_a_teacher_not_made_yet_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is trained on the way: the error says how to make it; a hub teacher needs a file."""
+    """Nothing is trained or fetched on the way: the error says how to make it or get it."""
     monkeypatch.setenv("VITKD_CACHE", str(tmp_path))
     with pytest.raises(WorldError, match="vitkd teachers fetch micro/deit"):
         vitkd_bench.create_teacher("micro/deit")
-    with pytest.raises(BadInputError, match="weights"):
+    with pytest.raises(WorldError, match="vitkd teachers fetch deit/ti"):
         vitkd_bench.create_teacher("deit/ti")
 
 

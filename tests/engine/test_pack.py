@@ -283,3 +283,20 @@ def test_weights_that_the_plan_keeps_are_made_up_for(
     run_all(keeping, store, preparations)
     assert store.weights_path(run_id).is_file()
     assert store.serves(keeping, run_id)
+
+
+def test_a_student_of_fewer_tokens_trains_and_is_evaluated(
+    plan_of: PlanOf, preparations: Preparations, store: Store
+) -> None:
+    """Transferred maps are cut at training and at test, and the record says which tokens were left out."""
+    text = SUITE.replace("[standard, native]", "[{name: standard, as: bare, class_token: none}]")
+    plan = plan_of(text=text, only=("quick/dinov2:bare:attn_*:*",))
+    run_all(plan, store, preparations)
+    by_method = {record.cell.method: record for record in store.records().values()}
+    assert {name: record.status for name, record in by_method.items()} == dict.fromkeys(
+        ("none", "attn_copy", "attn_distill"), "done"
+    )
+    assert by_method["attn_copy"].config["student_tokens"] == 16
+    for name in ("attn_copy", "attn_distill"):
+        assert any("class token" in note for note in by_method[name].notes)
+    assert not any("class token" in note for note in by_method["none"].notes)

@@ -68,10 +68,12 @@ def test_commands_of_the_readme_exist(root: Path) -> None:
     shells = [match["text"] for match in BLOCK.finditer(text) if match["language"] == "sh"]
     lines = [line.partition("#")[0].split() for shell in shells for line in shell.splitlines()]
     commands = [line for line in lines if line and line[0].endswith("vitkd")]
-    assert {line[1] for line in commands} == {"plan", "run", "status", "report", "validate"}
+    shown_commands = {"plan", "run", "status", "report", "validate", "diagnose", "teachers"}
+    assert {line[1] for line in commands} == shown_commands
     for line in commands:
         if line[1] in {"plan", "run"}:
             assert line[2] in shipped_suites() or line[2] in shown_files(root / "README.md")
-        asked = f"import sys; sys.argv = ['vitkd', {line[1]!r}, '--help']"
+        names = line[1:3] if line[1] == "teachers" else line[1:2]
+        asked = f"import sys; sys.argv = ['vitkd', *{names!r}, '--help']"
         shown = python(f"{asked}\nfrom vitkd_bench.cli import main\nmain()", root)
         assert [option for option in line if option.startswith("--") and option not in shown] == []

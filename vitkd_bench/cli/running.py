@@ -63,7 +63,7 @@ def run(  # noqa: PLR0917 - typer calls it by names
     Finished runs are never repeated, failed ones are tried again. Ctrl-C ends it, a second one by force; the
     next run goes on from the last checkpoints.
     """
-    planned, roots = _plan(suite, settings, data_root, only)
+    planned, roots = _plan(suite, settings, data_root, only, check=not dry_run)
     if dry_run:
         _show_plan(planned, as_json=as_json)
         return
@@ -73,8 +73,8 @@ def run(  # noqa: PLR0917 - typer calls it by names
     options = LaunchOptions(executor=executor.value, jobs=jobs, device=resolve_device(device), roots=roots)
     outcome = _launch(planned, folder, options)
     _tell(planned, folder, outcome, as_json=as_json)
-    missing = any(refusal.kind == "not_fetched" for refusal in planned.refusals)
-    raise typer.Exit(outcome.exit_code or int(missing))
+    left_out = any(refusal.amendable for refusal in planned.refusals)
+    raise typer.Exit(outcome.exit_code or int(left_out))
 
 
 def plan(
@@ -90,7 +90,12 @@ def plan(
 
 
 def _plan(
-    suite: str, settings: list[str] | None, data_root: Path | None, only: list[str] | None
+    suite: str,
+    settings: list[str] | None,
+    data_root: Path | None,
+    only: list[str] | None,
+    *,
+    check: bool = False,
 ) -> tuple[Plan, tuple[Path, ...]]:
     from vitkd_bench.api import data_roots, load_suite, plan_suite
     from vitkd_bench.spec import BadInputError
@@ -98,7 +103,7 @@ def _plan(
     if data_root is not None and not data_root.is_dir():
         raise BadInputError(f"--data-root {data_root}: no such folder")
     suite_file = load_suite(suite, settings or ())
-    planned = plan_suite(suite_file, data_root=data_root, only=only or ())
+    planned = plan_suite(suite_file, data_root=data_root, only=only or (), check=check)
     if only and not (planned.cells or planned.refusals):
         raise BadInputError(f"--only {' '.join(only)}: matches no cell of {suite_file.path}")
     return planned, data_roots(suite_file, data_root)
@@ -109,7 +114,7 @@ def _output_folder(out: Path | None, planned: Plan) -> Path:
 
     if not planned.runs:
         # what is not on this machine is no slip of the suite
-        absent = any(refusal.kind == "not_fetched" for refusal in planned.refusals)
+        absent = any(refusal.amendable for refusal in planned.refusals)
         raise (WorldError if absent else BadInputError)(_nothing_to_run(planned))
     folder = out or Path("runs") / planned.suite
     if folder.exists() and not folder.is_dir():
@@ -118,7 +123,7 @@ def _output_folder(out: Path | None, planned: Plan) -> Path:
 
 
 def _nothing_to_run(planned: Plan) -> str:
-    first = min(planned.refusals, key=lambda refusal: refusal.kind != "not_fetched")
+    first = min(planned.refusals, key=lambda refusal: not refusal.amendable)
     count = len(planned.refusals)
     return f"nothing to run: all {count} cells are refused; {_cell(first)}: {first.reason}"
 
@@ -156,7 +161,7 @@ def _tell(planned: Plan, folder: Path, outcome: Outcome, *, as_json: bool) -> No
     for run_id, reason in outcome.failures.items():
         say(f"failed: {run_id}: {reason}")
     for refusal in planned.refusals:
-        if refusal.kind == "not_fetched":
+        if refusal.amendable:
             say(f"not run: {_cell(refusal)}: {refusal.reason}")
     state = "interrupted, " if outcome.interrupted else ""
     again = "; the same command goes on from here" if outcome.exit_code else ""

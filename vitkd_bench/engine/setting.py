@@ -124,6 +124,7 @@ def _teacher(
     if use.position_interpolation:
         facts = facts.model_copy(update={"position_interpolation": use.position_interpolation})
     network = load_teacher(facts, architecture, path, use.backend).to(device)
+    known["backend"] = network.backend
     return network, CellFacts(first.student, first.dataset, facts, architecture), known
 
 
@@ -139,4 +140,4 @@ def _weights(plan: Plan, use: TeacherUse, preparations: Preparations) -> tuple[P
         raise WorldError(
             f"teacher {use.name}: {source.path} has changed since the plan was made (sha256 {found[:12]})"
         )
-    return Path(source.path), {"sha256": found, "backend": source.backend, "preflight": source.preflight}
+    return Path(source.path), {"sha256": found, "preflight": source.preflight}

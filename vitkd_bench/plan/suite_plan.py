@@ -149,6 +149,8 @@ class _Planner:
             return Refusal(**names, kind="not_fetched", reason=dataset)
         if teacher.use is None:
             return Refusal(**names, kind="not_fetched", reason=teacher.missing or "not fetched")
+        if teacher.refused:
+            return Refusal(**names, kind="preflight", reason=f"{teacher.label}: {teacher.refused}")
         architecture = resolve_student(student, teacher.architecture)
         reason = _impossible(teacher, architecture, dataset) or method.entry.method.refuses(
             method.config, _facts(teacher, architecture, dataset)

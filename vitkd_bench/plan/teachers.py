@@ -28,7 +28,8 @@ Asked = TypeVar("Asked", bound=str)
 class PlannedTeacher:
     """A teacher under the suite's name, at the image size in pixels at which it is used.
 
-    `use` is None and `missing` says why where its weights are not on this machine.
+    `use` is None and `missing` says why where its weights are not on this machine; `refused` says why those
+    that are there are not to be used.
     """
 
     label: str
@@ -36,6 +37,7 @@ class PlannedTeacher:
     architecture: Architecture
     use: TeacherUse | None
     missing: str | None = None
+    refused: str | None = None
     own_weights: bool = False
 
     def facts(self) -> TeacherFacts:
@@ -124,6 +126,7 @@ def planned_teachers(
                 architecture=architecture,
                 use=None if isinstance(use, str) else use,
                 missing=use if isinstance(use, str) else None,
+                refused=weights.refused if isinstance(weights, Source) else None,
                 own_weights=entry.weights is not None,
             )
         )

@@ -28,14 +28,23 @@ class Cell(Frozen):
 
 
 class Refusal(Frozen):
-    """A cell that is not run, with its reason as one sentence."""
+    """A cell that is not run, with its reason as one sentence.
+
+    `impossible` and `excluded` are final. `not_fetched` says that data or weights are not on this machine,
+    `preflight` that the weights are not what the teacher's contract says.
+    """
 
     teacher: str
     student: str
     method: str
     dataset: str
-    kind: Literal["impossible", "excluded", "not_fetched"]
+    kind: Literal["impossible", "excluded", "not_fetched", "preflight"]
     reason: str
+
+    @property
+    def amendable(self) -> bool:
+        """Whether the world, not the suite, is in the way: `run` then does the others and exits 1."""
+        return self.kind in {"not_fetched", "preflight"}
 
 
 class TeacherFacts(Frozen):
@@ -72,14 +81,19 @@ class Pack(Frozen):
 class Source(Frozen):
     """Where the weights of a pinned teacher lie on this machine; no part of any id.
 
-    `backend` says whose form they have, `preflight` is the verdict of the checks made before a run trusts
-    them: `pass`, or `mark` and why; None where they were not checked yet.
+    `backend` says whose form they have where the suite names one, `preflight` is the verdict of the checks
+    made before a run trusts them: `pass`, or `mark: ...`, or `refuse: ...`; None where they were not checked.
     """
 
     path: str
     sha256: str
     backend: Backend | None = None
     preflight: str | None = None
+
+    @property
+    def refused(self) -> str | None:
+        """Why these weights are not to be used, if they are not."""
+        return self.preflight if (self.preflight or "").startswith("refuse") else None
 
 
 class Plan(Frozen):

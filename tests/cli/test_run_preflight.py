@@ -1,0 +1,120 @@
+"""Weights from outside in a suite: checked before a run trusts them, and the verdict in the record."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.engine.conftest import QUICK
+from vitkd_bench.networks import build_teacher
+from vitkd_bench.registry import TEACHERS, load_extension
+
+OUTSIDE = Path(__file__).parents[1] / "fixtures" / "outside.py"
+SUITE = """suite: outside
+version: 1
+datasets: [digits]
+extensions: [{outside}, {quick}]
+recipe: {{base: quick, epochs: 1}}
+teachers: [{teachers}]
+students: [standard]
+methods: [none, attn_copy]
+seeds: [0]
+evaluate: [test]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with weights of the teacher from outside, random ones."""
+    load_extension(OUTSIDE)
+    teacher = TEACHERS.get("outside/tiny")
+    torch.manual_seed(0)
+    state = build_teacher(teacher, teacher.architecture).state_dict()
+    # ten times the usual start, so that the features of two images are not the same
+    save_file({k: 10 * v if v.ndim > 1 else v for k, v in state.items()}, tmp_path / "tiny.safetensors")
+    return tmp_path
+
+
+def vitkd(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, with a cache of its own."""
+    code = "from vitkd_bench.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "VITKD_CACHE": str(folder / "cache"), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def write_suite(folder: Path, teachers: str) -> None:
+    """The suite with these teachers."""
+    (folder / "outside.yaml").write_text(SUITE.format(outside=OUTSIDE, quick=QUICK, teachers=teachers))
+
+
+def records(folder: Path) -> dict[str, dict[str, object]]:
+    """The records of the suite's output folder by method."""
+    found = (folder / "runs" / "outside" / "records").glob("*.json")
+    return {record["cell"]["method"]: record for record in (json.loads(path.read_text()) for path in found)}
+
+
+def test_the_verdict_stands_in_the_record(folder: Path) -> None:
+    """`run` checks weights that nobody has checked, once; the record carries verdict, backend and hash."""
+    write_suite(folder, "{name: outside/tiny, weights: tiny.safetensors}")
+    done = vitkd(folder, "run", "outside.yaml", "--executor", "inline", "--json")
+    assert done.returncode == 0, done.stderr
+    provenance = records(folder)["attn_copy"]["provenance"]
+    assert isinstance(provenance, dict)
+    assert provenance["preflight"].partition(":")[0] in {"pass", "mark"}
+    assert provenance["teacher_backend"] == "timm"
+    stored = list((folder / "cache" / "preflight").glob("*.json"))
+    assert [path.name[:16] for path in stored] == [provenance["teacher_weights_sha256"][:16]]
+    assert records(folder)["none"]["provenance"]["preflight"] is None  # type: ignore[index]
+
+
+def test_weights_that_the_preflight_refuses_are_left_out_and_the_others_run(folder: Path) -> None:
+    """A file without one of its tensors: its cells are refused by name, the others done, exit status 1."""
+    teacher = TEACHERS.get("outside/tiny")
+    state = build_teacher(teacher, teacher.architecture).state_dict()
+    broken = {k: v for k, v in state.items() if k != "blocks.2.attn.qkv.weight"}
+    save_file(broken, folder / "broken.safetensors")
+    write_suite(
+        folder,
+        "{name: outside/tiny, weights: tiny.safetensors}, "
+        "{name: outside/tiny, as: broken, weights: broken.safetensors}",
+    )
+    done = vitkd(folder, "run", "outside.yaml", "--executor", "inline", "--json")
+    assert done.returncode == 1, done.stderr
+    assert "not run: broken:standard:attn_copy:digits: broken: refuse: " in done.stderr
+    assert "blocks.2.attn.qkv.weight" in done.stderr
+    assert records(folder)["attn_copy"]["status"] == "done"
+    plan = json.loads((folder / "runs" / "outside" / "plan.json").read_text())
+    assert {refusal["kind"] for refusal in plan["refusals"]} == {"preflight"}
+
+
+def test_a_teacher_without_weights_here_says_how_to_fetch_it(folder: Path) -> None:
+    """`plan` names the command, writes nothing and asks no network."""
+    write_suite(folder, "outside/tiny")
+    planned = vitkd(folder, "plan", "outside.yaml", "--json")
+    assert planned.returncode == 0, planned.stderr
+    reasons = {refusal["reason"] for refusal in json.loads(planned.stdout)["refusals"]}
+    assert reasons == {
+        "outside/tiny is not fetched: vitkd teachers fetch outside/tiny, or give weights: FILE"
+    }
+    assert not (folder / "cache").exists()
+
+
+def test_weights_may_be_a_folder(folder: Path) -> None:
+    """A folder with one file of weights is taken for it."""
+    (folder / "whole").mkdir()
+    (folder / "tiny.safetensors").rename(folder / "whole" / "model.safetensors")
+    write_suite(folder, "{name: outside/tiny, weights: whole}")
+    planned = vitkd(folder, "plan", "outside.yaml", "--json")
+    assert planned.returncode == 0, planned.stderr
+    (source,) = json.loads(planned.stdout)["sources"].values()
+    assert source["path"].endswith("whole")
