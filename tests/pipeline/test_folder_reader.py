@@ -296,3 +296,10 @@ def test_more_images_than_there_are_is_refused(birds: Path, settings: dict[str, 
     """Val or a subset larger than a class is refused by the class's name."""
     with pytest.raises(BadInputError, match=said):
         opened(birds, **settings)
+
+
+def test_whose_pictures_they_are_changes_no_id(birds: Path) -> None:
+    """`pictures_of` is told to the board and stands in no identity; without it they are the folder's own."""
+    named, plain = resolved(birds, pictures_of=["tiny_imagenet"]), resolved(birds)
+    assert (named.pictures, plain.pictures) == (("tiny_imagenet",), ("folder",))
+    assert named.identity() == plain.identity()

@@ -70,6 +70,9 @@ class Bench:
         self.runs: dict[str, Run] = {}
         self.outcomes: dict[str, Outcome] = {}
         self.own_weights = False
+        self.group = "micro"
+        self.seen: tuple[str, ...] = ()
+        self.dataset = DIGITS
 
     def run(self, teacher: str, student: str, method: str, seed: int) -> Run:
         """The resolved run of a cell."""
@@ -86,7 +89,7 @@ class Bench:
                 settings={} if plain else self.settings,
             ),
             teacher=None if plain else use,
-            dataset=DIGITS,
+            dataset=self.dataset,
             recipe=self.recipe,
             seed=seed,
         )
@@ -123,7 +126,8 @@ class Bench:
             f"micro/{name}": TeacherFacts(
                 name=f"micro/{name}",
                 family=name,
-                group="micro",
+                group=self.group,
+                seen=self.seen,
                 outcome="fails" if name in FAILING else "transfers",
                 own_weights=self.own_weights,
             )

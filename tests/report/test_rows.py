@@ -330,3 +330,16 @@ def test_csv_holds_plain_numbers(board: Board) -> None:
     refused = [line for line in lines if line["status"].startswith("refused")]
     assert {line["reason"] for line in refused} == {refusal.reason for refusal in board.refusals}
     assert all(line["top1"] == "" for line in refused)
+
+
+@pytest.mark.parametrize(("group", "told"), [("published", True), ("micro", False)])
+def test_what_the_teacher_has_seen_is_told(bench: Start, group: str, told: bool) -> None:  # noqa: FBT001
+    """A row whose teacher knows the pictures says so; its baseline and a micro teacher's row do not."""
+    made = bench()
+    made.group, made.seen = group, ("imagenet1k", "tiny_imagenet")
+    made.dataset = made.dataset.model_copy(update={"pictures": ("tiny_imagenet", "web")})
+    made.add("deit", "standard", "none", {0: 300, 1: 306})
+    made.add("deit", "standard", "kd", {0: 309, 1: 324})
+    source = build_board([made.save()], made.store.folder / "report")
+    assert ("teacher has seen tiny_imagenet" in row(source, "kd").remarks) == told
+    assert not any("seen" in remark for remark in row(source, "none").remarks)

@@ -38,7 +38,8 @@ def resolve_dataset(
     return ResolvedDataset(
         name=facts.name,
         version=facts.version,
-        settings=parsed.declared(),
+        settings={k: v for k, v in parsed.declared().items() if k != "pictures_of"},
+        pictures=parsed.pictures_of or (entry.facts.name,),
         channels=facts.channels,
         image_size=facts.image_size,
         pixels=facts.pixels,

@@ -37,6 +37,7 @@ class GatheredCell:
     teacher: TeacherFacts
     method: MethodFacts
     out: Path
+    pictures: tuple[str, ...] = ()
     runs: dict[int, str] = field(default_factory=dict)
     baselines: dict[int, str] = field(default_factory=dict)
 
@@ -120,7 +121,7 @@ def _add_cell(found: Gathered, plan: Plan, cell: Any, folder: Path) -> None:
     )
     if key not in found.cells:
         facts = plan.teachers[cell.teacher], plan.methods[cell.method]
-        found.cells[key] = GatheredCell(key, *facts, out=folder)
+        found.cells[key] = GatheredCell(key, *facts, out=folder, pictures=some.dataset.pictures)
     gathered = found.cells[key]
     for mine, theirs in ((gathered.runs, cell.runs), (gathered.baselines, cell.baselines)):
         for seed, id_ in theirs.items():

@@ -30,7 +30,8 @@ class Row:
 
     `top1` is a fraction with its t interval; `delta` is to `none` with the same student, data set, recipe
     and seed, in percentage points; `resampled` the same by a bootstrap over images and seeds. `shifts` and
-    `macro` are means over seeds, fractions. `same_as` names a student whose runs are the very same. In folded
+    `macro` are means over seeds, fractions. `seen` names collections of this data set's pictures that the
+    teacher has seen in its own training. `same_as` names a student whose runs are the very same. In folded
     rows `also` names the students that this row stands for as well, `shared_by` the teachers of a baseline.
     """
 
@@ -52,6 +53,7 @@ class Row:
     shifts: dict[str, float]
     wall_s: float | None
     hardware: tuple[str, ...]
+    seen: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     shared_by: tuple[str, ...] = ()
 
@@ -79,6 +81,8 @@ class Row:
         if self.shared_by:
             many = len(self.shared_by) > 3
             found.append(f"for {f'{len(self.shared_by)} teachers' if many else ', '.join(self.shared_by)}")
+        if self.seen and not self.is_baseline:
+            found.append(f"teacher has seen {', '.join(self.seen)}")
         if self.method.needs_teacher_at_test:
             found.append("needs teacher at test")
         for seeds, word in ((self.failed, "failed"), (self.stale, "stale"), (self.missing, "missing")):
@@ -175,7 +179,15 @@ def _row(found: Gathered, cell: GatheredCell, same_as: str | None) -> Row:
         shifts={split: mean for split, mean in shifts.items() if mean is not None},
         wall_s=sum(walls) / len(walls) if walls else None,
         hardware=tuple(sorted({hardware(r.provenance) for r in records.values()})),
+        seen=_seen(cell),
     )
+
+
+def _seen(cell: GatheredCell) -> tuple[str, ...]:
+    """Which of these pictures the teacher knows; a micro teacher is made here, of the train split alone."""
+    if cell.teacher.group == "micro":
+        return ()
+    return tuple(name for name in cell.pictures if name in cell.teacher.seen)
 
 
 def _in_state(states: Mapping[int, str], wanted: str) -> tuple[int, ...]:

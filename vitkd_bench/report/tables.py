@@ -230,6 +230,7 @@ def _csv_row(row: Row, shifts: tuple[str, ...]) -> dict[str, object]:
         "test_images": row.images,
         "wall_s": row.wall_s,
         "hardware": " | ".join(row.hardware),
+        "teacher_has_seen": " ".join(row.seen),
         "reason": "; ".join(row.remarks),
         "runs": " ".join(row.run_ids.values()),
     }

@@ -11,7 +11,14 @@ from vitkd_bench.spec.architecture import (
 from vitkd_bench.spec.base import Frozen, Settings
 from vitkd_bench.spec.canonical import canonical_json, content_hash
 from vitkd_bench.spec.dataset import ClassInfo, Dataset, DatasetSettings, ResolvedDataset, Subset, Validation
-from vitkd_bench.spec.errors import BadInputError, DamagedFileError, VitkdError, WorldError, nearest
+from vitkd_bench.spec.errors import (
+    BadInputError,
+    DamagedFileError,
+    VitkdError,
+    WorldError,
+    WrongHashError,
+    nearest,
+)
 from vitkd_bench.spec.folders import cache_folder
 from vitkd_bench.spec.plan import Cell, MethodFacts, Pack, Plan, Refusal, Source, TeacherFacts
 from vitkd_bench.spec.recipe import Augmentation, Recipe
@@ -86,6 +93,7 @@ __all__ = [
     "VitkdError",
     "WeightSource",
     "WorldError",
+    "WrongHashError",
     "cache_folder",
     "canonical_json",
     "content_hash",

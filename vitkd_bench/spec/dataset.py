@@ -28,8 +28,13 @@ class Validation(Frozen):
 
 
 class DatasetSettings(Settings):
-    """Settings that every data set takes."""
+    """Settings that every data set takes.
 
+    `pictures_of` names the public collections from which the images are taken, so that a board can say which
+    teachers have seen them; it changes no number and stands in no id.
+    """
+
+    pictures_of: tuple[str, ...] = ()
     subset: Subset | None = None
     val: Validation | None = None
 
@@ -70,7 +75,7 @@ class ResolvedDataset(Frozen):
     """A data set as one suite uses it: facts that can change a number, settings, and the classes in order.
 
     `settings` are plain JSON; file names stand in them as the suite wrote them, never as found on one
-    machine.
+    machine. `pictures` are the names under which a teacher's contract would list these images as seen.
     """
 
     name: str
@@ -82,6 +87,7 @@ class ResolvedDataset(Frozen):
     classes: tuple[ClassInfo, ...]
     label_space: str
     shifts: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
 
     @property
     def class_hash(self) -> str:

@@ -26,6 +26,12 @@ class DamagedFileError(WorldError):
     """A stored file is truncated, altered or of an unknown schema; it never counts."""
 
 
+class WrongHashError(WorldError):
+    """A file is sound but not the one that was pinned or recorded (exit status 2: somebody has to decide)."""
+
+    exit_code = 2
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name is meant: `"; did you mean 'x'?"`, or the list when it is short, or nothing."""
     names = sorted(known)
