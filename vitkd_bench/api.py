@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,7 @@ from vitkd_bench.report import write_report
 from vitkd_bench.spec import (
     Backend,
     BadInputError,
+    DamagedFileError,
     Plan,
     ResolvedDataset,
     Source,
@@ -125,6 +127,8 @@ def _checked(
         at = teacher.architecture
         path, sha256 = Path(found.path), found.sha256
         verdict = ensure_preflight(teacher, at, path, sha256, asked.backend, roots)
+        if verdict.status == "refuse" and asked.weights is not None:
+            _refuse_strangers(teacher, path, asked.backend)
     else:
         images = images_at_hand(teacher, roots)
         stored = stored_verdict(teacher, found.sha256, asked.backend, images)
@@ -132,6 +136,16 @@ def _checked(
             return found
         verdict = stored
     return found.model_copy(update={"preflight": verdict.line})
+
+
+def _refuse_strangers(teacher: Teacher, weights: Path, backend: Backend | None) -> None:
+    """Say of a file that a suite names and that is of another network that it is bad input.
+
+    Raises:
+        BadInputError: its keys or shapes are not this teacher's, or it holds code.
+    """
+    with suppress(DamagedFileError):  # the world's doing: its cells are refused, the others run
+        load_teacher(teacher, teacher.architecture, weights, backend)
 
 
 def _resolved(

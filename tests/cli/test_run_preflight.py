@@ -78,11 +78,9 @@ def test_the_verdict_stands_in_the_record(folder: Path) -> None:
 
 
 def test_weights_that_the_preflight_refuses_are_left_out_and_the_others_run(folder: Path) -> None:
-    """A file without one of its tensors: its cells are refused by name, the others done, exit status 1."""
-    teacher = TEACHERS.get("outside/tiny")
-    state = build_teacher(teacher, teacher.architecture).state_dict()
-    broken = {k: v for k, v in state.items() if k != "blocks.2.attn.qkv.weight"}
-    save_file(broken, folder / "broken.safetensors")
+    """A truncated file: its cells are refused by name with the reason, the others done, exit status 1."""
+    whole = (folder / "tiny.safetensors").read_bytes()
+    (folder / "broken.safetensors").write_bytes(whole[: len(whole) // 2])
     write_suite(
         folder,
         "{name: outside/tiny, weights: tiny.safetensors}, "
@@ -91,10 +89,23 @@ def test_weights_that_the_preflight_refuses_are_left_out_and_the_others_run(fold
     done = vitkd(folder, "run", "outside.yaml", "--executor", "inline", "--json")
     assert done.returncode == 1, done.stderr
     assert "not run: broken:standard:attn_copy:digits: broken: refuse: " in done.stderr
-    assert "blocks.2.attn.qkv.weight" in done.stderr
+    assert "broken.safetensors: cannot be read" in done.stderr
     assert records(folder)["attn_copy"]["status"] == "done"
     plan = json.loads((folder / "runs" / "outside" / "plan.json").read_text())
     assert {refusal["kind"] for refusal in plan["refusals"]} == {"preflight"}
+
+
+def test_weights_of_another_network_are_bad_input(folder: Path) -> None:
+    """A file that the suite names and that cannot be this teacher's: exit 2, nothing run or written."""
+    teacher = TEACHERS.get("outside/tiny")
+    state = build_teacher(teacher, teacher.architecture).state_dict()
+    stranger = {k: v for k, v in state.items() if k != "blocks.2.attn.qkv.weight"}
+    save_file(stranger, folder / "stranger.safetensors")
+    write_suite(folder, "{name: outside/tiny, weights: stranger.safetensors}")
+    done = vitkd(folder, "run", "outside.yaml", "--executor", "inline")
+    assert done.returncode == 2, done.stderr
+    assert "blocks.2.attn.qkv.weight" in done.stderr
+    assert not (folder / "runs").exists()
 
 
 def test_a_teacher_without_weights_here_says_how_to_fetch_it(folder: Path) -> None:

@@ -29,7 +29,14 @@ from vitkd_bench.fetch import WeightCache, download, patience
 from vitkd_bench.fetch.locations import WebFile, parse_location
 from vitkd_bench.fetch.lockfile import Pin, WeightLock
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import BadInputError, DamagedFileError, Teacher, WeightSource, WorldError
+from vitkd_bench.spec import (
+    BadInputError,
+    DamagedFileError,
+    Teacher,
+    WeightSource,
+    WorldError,
+    WrongHashError,
+)
 
 StartFetcher = Callable[..., Fetcher]
 
@@ -153,7 +160,7 @@ def test_other_bytes_than_recorded_are_refused_until_accepted(server: Server, tm
     first.path.unlink()
     changed = weights(5)
     server.serve("/d.safetensors", changed)
-    with pytest.raises(WorldError, match="--accept-new-hash") as refused:
+    with pytest.raises(WrongHashError, match="--accept-new-hash") as refused:
         cache.fetch(teacher)
     assert first.sha256 in str(refused.value)
     assert sha256(changed) in str(refused.value)
@@ -201,7 +208,7 @@ def test_a_changed_file_is_noticed_and_a_touched_one_is_not(server: Server, tmp_
     altered[1000] ^= 1
     found.path.write_bytes(altered)
     for look in (cache.find, cache.fetch):
-        with pytest.raises(DamagedFileError, match="remove the file, then vitkd teachers fetch deit/ti"):
+        with pytest.raises(WrongHashError, match="remove the file, then vitkd teachers fetch deit/ti"):
             look(teacher)
     assert found.path.read_bytes() == altered
     found.path.unlink()

@@ -10,7 +10,7 @@ from pathlib import Path
 from vitkd_bench.fetch.files import Arrived, Expected, Watch, check_hash, sha256_of
 from vitkd_bench.fetch.locations import HubFile, WebFile, offline_by, parse_location
 from vitkd_bench.fetch.lockfile import Pin, WeightLock
-from vitkd_bench.spec import BadInputError, DamagedFileError, Teacher, WeightSource, WorldError, cache_folder
+from vitkd_bench.spec import BadInputError, Teacher, WeightSource, WorldError, WrongHashError, cache_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class WeightCache:
 
         Raises:
             BadInputError: the teacher has no such source.
-            DamagedFileError: the file is not the recorded one any more, or the lock file is damaged.
+            WrongHashError: the file is not the recorded one any more. DamagedFileError: the lock file is.
         """
         source = teacher.source(backend)
         pin = WeightLock.read(self.lock_file).weights.get(source.location or "")
@@ -195,7 +195,7 @@ def _check_unchanged(name: str, source: WeightSource, pin: Pin) -> None:
     file = Path(pin.path).resolve()
     digest = sha256_of(file)
     if digest != pin.sha256:
-        raise DamagedFileError(
+        raise WrongHashError(
             f"teacher {name!r}: {file}: sha256 is {digest}, not {pin.sha256} as recorded on {pin.date}; "
             f"remove the file, then {_command(name, source)}"
         )

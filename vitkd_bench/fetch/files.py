@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitkd_bench.spec import WorldError
+from vitkd_bench.spec import WorldError, WrongHashError
 
 Watch = Callable[[int, int | None], None]
 """Told how many bytes of a file are here, and of how many; None where the server does not say."""
@@ -38,11 +38,11 @@ def check_hash(digest: str, expected: tuple[Expected, ...], where: str) -> None:
     """Compare a hash with all that are expected.
 
     Raises:
-        WorldError: it is another one.
+        WrongHashError: it is another one.
     """
     for one in expected:
         if digest != one.sha256:
-            raise WorldError(f"{where}: sha256 is {digest}, not {one.sha256}, {one.otherwise}")
+            raise WrongHashError(f"{where}: sha256 is {digest}, not {one.sha256}, {one.otherwise}")
 
 
 def sha256_of(path: Path) -> str:
