@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import Accuracy, Teacher
+from vitkd_bench.spec import HALF_PIXELS, IMAGENET_PIXELS, OPENAI_PIXELS, Accuracy, PixelStats, Teacher
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "teachers.md"
 REFRESH = "python scripts/teachers_page.py"
@@ -23,14 +23,28 @@ This page is made from the registry by `{REFRESH}`; change `vitkd_bench/teachers
 near-certain, C likely, D a guess. *Outcome* is what is published of attention transfer from the family to a
 standard student. *Components* are those that a standard student lacks. *Weights* are the backends that
 build the network and have its weights, the one used by default first. *Seen* are the data sets of which a
-teacher has seen pictures: a board on one of these says so. *Published* figures are of ImageNet-1k unless
-another data set is named, in percent.
+teacher has seen pictures: a board on one of these says so. *Published* figures are of ImageNet-1k at 224
+pixels unless another data set or size is named, in percent.
+
+The second table of each group says what a teacher was trained for, on what, and how it is shown an image.
+*Normalised* names the mean and standard deviation of the pixels, in [0, 1]; `digits` are of the digits' train
+split. *Crop* is the part of the resized image that is kept at evaluation. *Positions* says how the position
+embedding is brought to another grid: `timm` bicubic with antialiasing, `official` as the release's own code
+does; a dash where there is none to bring.
+
+{{statistics}}
 """
 
 GROUPS = {
     "published": "The twenty",
     "reserve": "Reserve",
     "micro": "Micro teachers, made here from digits",
+}
+STATISTICS = {
+    "imagenet": IMAGENET_PIXELS,
+    "half": HALF_PIXELS,
+    "openai": OPENAI_PIXELS,
+    "digits": TEACHERS.get("micro/deit").pixels,
 }
 COLUMNS = (
     "name",
@@ -52,6 +66,8 @@ COLUMNS = (
     "seen",
     "published",
 )
+SHOWN_COLUMNS = ("name", "objective", "data", "normalised", "interpolation", "crop", "positions")
+DEFAULT_SIZE = 224  # of a figure that names none
 KINDS = {
     "top1": "top-1",
     "zero_shot": "zero-shot",
@@ -63,14 +79,26 @@ KINDS = {
 
 def page() -> str:
     """Write the whole page."""
-    return "\n".join([INTRODUCTION, *(_section(group) for group in GROUPS)])
+    statistics = [f"- `{name}`: {_means(stats)}" for name, stats in STATISTICS.items()]
+    introduction = INTRODUCTION.format(statistics="\n".join(statistics))
+    return "\n".join([introduction, *(_section(group) for group in GROUPS)])
+
+
+def _means(stats: PixelStats) -> str:
+    mean, deviation = (", ".join(f"{value:.4g}" for value in values) for values in (stats.mean, stats.std))
+    return f"mean {mean}; deviation {deviation}"
 
 
 def _section(group: str) -> str:
     teachers = sorted((t for t in TEACHERS if t.group == group), key=lambda t: (t.family, _size(t)))
-    rows = [COLUMNS, tuple("---" for _ in COLUMNS), *(_row(teacher) for teacher in teachers)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"## {GROUPS[group]}\n\n{table}\n\n{_sources(teachers)}"
+    facts = _table(COLUMNS, [_row(teacher) for teacher in teachers])
+    shown = _table(SHOWN_COLUMNS, [_shown(teacher) for teacher in teachers])
+    return f"## {GROUPS[group]}\n\n{facts}\n\n{shown}\n\n{_sources(teachers)}"
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [columns, tuple("---" for _ in columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _size(teacher: Teacher) -> tuple[int, int]:
@@ -102,9 +130,25 @@ def _row(teacher: Teacher) -> tuple[str, ...]:
     )
 
 
+def _shown(teacher: Teacher) -> tuple[str, ...]:
+    """What it was trained for, and how it is shown an image."""
+    known = next((name for name, stats in STATISTICS.items() if stats == teacher.pixels), None)
+    learned = teacher.architecture.components.position == "learned"
+    return (
+        f"`{teacher.name}`",
+        teacher.objective,
+        teacher.data,
+        known or _means(teacher.pixels),
+        teacher.interpolation,
+        f"{teacher.crop:.3g}",
+        teacher.position_interpolation if learned else "-",
+    )
+
+
 def _figure(figure: Accuracy) -> str:
     where = "" if figure.dataset == "imagenet1k" else f" on {figure.dataset}"
-    return f"{KINDS[figure.kind]} {100 * figure.value:g}{where}"
+    size = "" if figure.image_size == DEFAULT_SIZE else f" at {figure.image_size} px"
+    return f"{KINDS[figure.kind]} {100 * figure.value:g}{where}{size}"
 
 
 def _sources(teachers: list[Teacher]) -> str:

@@ -1,4 +1,4 @@
-"""Position tables at another grid: timm's way, and the way of DINO's and DINOv2's own code."""
+"""Position tables at another grid: timm's way, and the way of DINO's, iBOT's and DINOv2's own code."""
 
 import math
 from pathlib import Path
@@ -19,25 +19,43 @@ from vitkd_bench.spec import IMAGENET_PIXELS, Architecture, Components, Size, Te
 A = -0.75  # of the cubic kernel that torch interpolates with
 
 
-def cubic(x: float) -> float:
+def cubic(x: float, a: float = A) -> float:
     """Weight of a sample at this distance (Keys, 1981)."""
     x = abs(x)
     if x <= 1:
-        return ((A + 2) * x - (A + 3)) * x * x + 1
-    return ((A * x - 5 * A) * x + 8 * A) * x - 4 * A if x < 2 else 0.0
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+    return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a if x < 2 else 0.0
 
 
 def official(table: Tensor, grid: int) -> Tensor:
-    """DINOv2's table at a grid, in plain lines: the sample at i + 1/2 over (grid + 0.1) / old, minus 1/2."""
+    """DINO's table at a grid, in plain lines: the sample at i + 1/2 over (grid + 0.1) / old, minus 1/2."""
     old = math.isqrt(table.shape[1] - 1)
     weights = torch.zeros(grid, old, dtype=torch.float64)
     for i in range(grid):
         place = (i + 0.5) * old / (grid + 0.1) - 0.5
         for tap in range(math.floor(place) - 1, math.floor(place) + 3):
             weights[i, min(max(tap, 0), old - 1)] += cubic(place - tap)
-    patches = table[0, 1:].double().reshape(old, old, -1)
-    moved = torch.einsum("ia,jb,abd->ijd", weights, weights, patches).reshape(1, grid**2, -1)
-    return torch.cat([table[:, :1].double(), moved], dim=1)
+    return moved_by(weights, table, prefix=1)
+
+
+def antialiased(table: Tensor, grid: int) -> Tensor:
+    """The table of a model with registers: the kernel (of a = -1/2) as wide as the step, weights normed."""
+    old = math.isqrt(table.shape[1])
+    step = max(old / grid, 1.0)
+    weights = torch.zeros(grid, old, dtype=torch.float64)
+    for i in range(grid):
+        place = (i + 0.5) * old / grid
+        for tap in range(max(int(place - 2 * step + 0.5), 0), min(int(place + 2 * step + 0.5), old)):
+            weights[i, tap] = cubic((tap + 0.5 - place) / step, a=-0.5)
+    return moved_by(weights / weights.sum(dim=1, keepdim=True), table, prefix=0)
+
+
+def moved_by(weights: Tensor, table: Tensor, prefix: int) -> Tensor:
+    """Weigh rows and columns of the patches alike."""
+    old = weights.shape[1]
+    patches = table[0, prefix:].double().reshape(old, old, -1)
+    moved = torch.einsum("ia,jb,abd->ijd", weights, weights, patches).flatten(0, 1)[None]
+    return torch.cat([table[:, :prefix].double(), moved], dim=1)
 
 
 def draw(old: int) -> Tensor:
@@ -50,9 +68,19 @@ def test_official_is_the_formula_of_the_release(old: int, grid: int) -> None:
     """Bicubic without antialiasing, by the factor (grid + 0.1) / old; timm's way is another."""
     moved = resample_position(draw(old), grid, 1, "official")
     torch.testing.assert_close(moved.double(), official(draw(old), grid), atol=1e-5, rtol=1e-4)
-    antialiased = resample_position(draw(old), grid, 1, "timm")
-    assert antialiased.shape == moved.shape
-    assert not torch.allclose(antialiased, moved, atol=1e-2)
+    other = resample_position(draw(old), grid, 1, "timm")
+    assert other.shape == moved.shape
+    assert not torch.allclose(other, moved, atol=1e-2)
+
+
+@pytest.mark.parametrize(("old", "grid"), [(37, 16), (37, 8), (14, 24), (5, 4)])
+def test_official_with_registers_is_antialiased_to_the_size(old: int, grid: int) -> None:
+    """The release asks for the size itself, as timm does; no prefix token has a slot in timm's table."""
+    table = draw(old)[:, 1:]
+    moved = resample_position(table, grid, 0, "official", registers=4)
+    torch.testing.assert_close(moved.double(), antialiased(table, grid), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(moved, resample_position(table, grid, 0, "timm"))
+    assert not torch.allclose(moved, resample_position(table, grid, 0, "official"), atol=1e-2)
 
 
 @given(
@@ -77,7 +105,7 @@ def test_laws_of_resampling(old: int, grid: int, prefix: int, way: str) -> None:
 
 @pytest.mark.parametrize("registers", [0, 4])
 def test_a_teacher_is_loaded_its_contracts_way(tmp_path: Path, registers: int) -> None:
-    """Without registers `official` is DINOv2's own way; with them its own way is timm's."""
+    """Without registers `official` is DINOv2's own way; with them it is antialiased, as timm's."""
     name = "vit_small_patch14_reg4_dinov2" if registers else "vit_small_patch14_dinov2"
     size = {"embed_dim": 24, "num_heads": 2, "depth": 1}
     torch.manual_seed(0)
@@ -107,17 +135,14 @@ def test_a_teacher_is_loaded_its_contracts_way(tmp_path: Path, registers: int) -
     for way in ("timm", "official"):
         asked = teacher.model_copy(update={"position_interpolation": way})
         found[way] = load_teacher(asked, architecture, tmp_path).module.state_dict()["pos_embed"]
-    assert torch.equal(found["timm"], found["official"]) == bool(registers)
-    if not registers:
-        torch.testing.assert_close(
-            found["official"].double(), official(state["pos_embed"], 4), atol=1e-5, rtol=1e-4
-        )
+    expected = (antialiased if registers else official)(state["pos_embed"], 4)
+    torch.testing.assert_close(found["official"].double(), expected, atol=1e-5, rtol=1e-4)
+    assert torch.allclose(found["timm"], found["official"]) == bool(registers)
 
 
-def test_the_shelfs_dinov2_says_official() -> None:
-    """The release's own way is the default of those that were trained at another size."""
-    moved = [
-        t for t in TEACHERS if t.family == "dinov2" and t.native_size not in {None, t.architecture.image_size}
-    ]
-    assert moved
-    assert {t.position_interpolation for t in moved} == {"official"}
+def test_families_whose_release_resamples_so_say_official() -> None:
+    """Four releases have this function; what others do is not known here, and timm's way stands for it."""
+    ways = {(t.family, t.position_interpolation) for t in TEACHERS if t.group != "micro"}
+    official_families = {"dino", "ibot", "dinov2", "dinov2_reg"}
+    assert {family for family, way in ways if way == "official"} == official_families
+    assert not official_families & {family for family, way in ways if way == "timm"}

@@ -19,7 +19,7 @@ from vitkd_bench.spec import PixelStats
 
 FILES = {
     "deit/ti": "deit_tiny_patch16_224",
-    "augreg/ti": "vit_tiny_patch16_224_tinyimagenet_ft",
+    "augreg/ti_tinyimagenet": "vit_tiny_patch16_224_tinyimagenet_ft",
     "dinov2/s14": "vit_small_patch14_dinov2_saliency_ft",
 }
 EVERY_NTH = 10  # of the thousand images: a hundred classes, spread over the hierarchy

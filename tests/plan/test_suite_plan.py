@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vitkd_bench.api import gather_inventory
-from vitkd_bench.plan import SuiteFile, plan_suite
-from vitkd_bench.spec import BadInputError, Plan, Suite, parse_yaml
+from vitkd_bench.plan import Inventory, SuiteFile, plan_suite
+from vitkd_bench.spec import BadInputError, Plan, Source, Suite, parse_yaml
 
 TEXT = """suite: x
 version: 1
@@ -147,3 +147,50 @@ def test_a_slip_is_one_line_with_field_and_nearest_name(old: str, new: str, said
     with pytest.raises(BadInputError, match=said) as caught:
         planned(TEXT.replace(old, new, 1))
     assert "\n" not in str(caught.value)
+
+
+def with_weights(*teachers: str) -> Plan:
+    """Plan the copying of teachers of the hub whose weights are said to be here."""
+    text = TEXT.replace("[micro/deit, micro/dino, micro/dinov2, micro/beitv2]", f"[{', '.join(teachers)}]")
+    document = parse_yaml(text, HERE)
+    suite_file = SuiteFile(Suite.parse(document.data, str(HERE), document.lines), HERE)
+    found = gather_inventory(suite_file, ())
+    (digits,) = found.datasets.values()
+    assert not isinstance(digits, str)
+    colour = digits.model_copy(update={"channels": 3, "image_size": None})
+    weights = {entry.label: Source(path="/w", sha256="0" * 64) for entry in suite_file.suite.teachers}
+    return plan_suite(suite_file, Inventory({"digits": colour}, {}, weights))
+
+
+def copies(plan: Plan) -> dict[str, set[str]]:
+    """Ids of the copying runs by the suite's name of the teacher."""
+    return {c.teacher: set(c.runs.values()) for c in plan.cells if c.method == "attn_copy"}
+
+
+def test_position_interpolation_renames_a_run_where_it_moves_numbers() -> None:
+    """Saying what the contract says changes no id, nor does a choice between equals; another way does."""
+    runs = copies(
+        with_weights(
+            "dinov2/s14",
+            "{name: dinov2/s14, as: same, position_interpolation: official}",
+            "{name: dinov2/s14, as: other, position_interpolation: timm}",
+            "{name: dinov2_reg/s14, as: reg}",
+            "{name: dinov2_reg/s14, as: reg_timm, position_interpolation: timm}",
+        )
+    )
+    assert runs["dinov2/s14"] == runs["same"] != runs["other"]
+    assert runs["reg"] == runs["reg_timm"]
+    with pytest.raises(BadInputError, match=r"teachers\.0\.position_interpolation: deit/s has no official"):
+        with_weights("{name: deit/s, position_interpolation: official}")
+
+
+def test_a_backend_renames_a_run_where_it_is_not_the_first() -> None:
+    """The first source is what a suite means that names none."""
+    runs = copies(
+        with_weights(
+            "clip/b16",
+            "{name: clip/b16, as: timm, backend: timm}",
+            "{name: clip/b16, as: open_clip, backend: open_clip}",
+        )
+    )
+    assert runs["clip/b16"] == runs["timm"] != runs["open_clip"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import Size, Teacher
+from vitkd_bench.spec import Size, Teacher, WeightSource
 
 LISTS = Path(__file__).resolve().parents[1] / "official_keys"
 DEPTH = 2  # blocks of a file that is computed with; the lists themselves are whole
@@ -43,7 +43,7 @@ class Listed:
         return {
             name: _unused(kind, shape)
             if any(fnmatchcase(name, pattern) for pattern in self.unused)
-            else _filled(name, kind, shape, generator)
+            else filled(name, kind, shape, generator)
             for name, (kind, shape) in self.keys.items()
         }
 
@@ -65,16 +65,21 @@ def read_list(name: str, depth: int | None = DEPTH) -> Listed:
 
 
 def shallow(teacher: Teacher, depth: int) -> Teacher:
-    """The same teacher with fewer blocks; each source is told so."""
+    """The same teacher with fewer blocks; each source is told so, in its library's word for it."""
     size = teacher.architecture.size
     fewer = Size(width=size.width, depth=depth, heads=size.heads, mlp_ratio=size.mlp_ratio)
     sources = tuple(
-        source.model_copy(update={"arguments": {**source.arguments, "depth": depth}})
+        source.model_copy(update={"arguments": {**source.arguments, **told(source, depth)}})
         for source in teacher.sources
-        if source.backend in {"timm", "official"}
     )
     architecture = teacher.architecture.with_(size=fewer)
     return Teacher.model_validate({**dict(teacher), "architecture": architecture, "sources": sources})
+
+
+def told(source: WeightSource, depth: int) -> dict[str, int]:
+    """The argument by which a source builds so many blocks; transformers reads it off the contract."""
+    words = {"timm": "depth", "official": "depth", "open_clip": "layers"}
+    return {words[source.backend]: depth} if source.backend in words else {}
 
 
 def write_file(path: Path, container: str, tensors: Mapping[str, Tensor]) -> Path:
@@ -98,7 +103,8 @@ def _unused(kind: str, shape: tuple[int, ...]) -> Tensor:
     return torch.zeros((), dtype=getattr(torch, kind)).expand(shape)
 
 
-def _filled(name: str, kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def filled(name: str, kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Random values by which a network of any width says something: small weights, norms around one."""
     values = torch.randn(shape, generator=generator) * 0.05
     norm = re.search(r"(norm\w*\.weight|ln_\w+\.weight|/scale|gamma_\d|\.gamma)$", name)
     return (values + 1 if norm else values).to(getattr(torch, kind))

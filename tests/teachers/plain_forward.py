@@ -17,18 +17,19 @@ def plain_tokens(
 ) -> Tensor:
     """Give the tokens (B, N, D) after the last norm, of pixels that are normalised.
 
-    Covers DeiT, DeiT III, DINO, MAE's encoder, MoCo v3, iBOT, DINOv2 with and without registers, and BEiT v2:
-    each part is computed where the file has a tensor for it. `antialias` is how DINOv2 resamples positions
-    with registers; without, it asks for a tenth of a row more.
+    Covers DeiT, DeiT III, DINO, MAE's encoder, MoCo v3, iBOT, I-JEPA, DINOv2 with and without registers, and
+    BEiT v2: each part is computed where the file has a tensor for it. `antialias` is how DINOv2 resamples
+    positions with registers; without, it asks for a tenth of a row more.
     """
     x = F.conv2d(
         pixels, weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], architecture.patch
     )
     x = x.flatten(2).mT
-    patches_only = "pos_embed" in weights and weights["pos_embed"].shape[1] == x.shape[1]  # DeiT III
+    patches_only = "pos_embed" in weights and weights["pos_embed"].shape[1] == x.shape[1]  # DeiT III, I-JEPA
     if patches_only:
         x = x + weights["pos_embed"]
-    x = torch.cat([weights["cls_token"].expand(len(x), -1, -1), x], dim=1)
+    if "cls_token" in weights:
+        x = torch.cat([weights["cls_token"].expand(len(x), -1, -1), x], dim=1)
     if "pos_embed" in weights and not patches_only:
         x = x + _positions(weights["pos_embed"], architecture.grid, antialias=antialias)
     if "register_tokens" in weights:

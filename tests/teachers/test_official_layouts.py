@@ -37,7 +37,7 @@ def loaded(listed: Listed, path: Path) -> nn.Module:
 def plain(listed: Listed) -> Callable[[Tensor], Tensor]:
     """The release's forward, written plainly on the release's names."""
     tensors = {name: tensor.float() for name, tensor in listed.tensors().items()}
-    for prefix in ("module.base_encoder.", "backbone."):
+    for prefix in ("module.base_encoder.", "backbone.", "module."):
         if any(name.startswith(prefix) for name in tensors):
             tensors = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     registers = listed.name == "dinov2_reg"
@@ -100,6 +100,7 @@ SPOILED = {  # a key of each list that every network needs, and what it is calle
     "clip": ("visual.ln_post.weight", "norm.weight"),
     "mocov3": ("module.base_encoder.norm.weight", "norm.weight"),
     "ibot_full": ("backbone.norm.weight", "norm.weight"),
+    "ijepa": ("module.norm.weight", "norm.weight"),
 }
 
 
@@ -187,6 +188,23 @@ def test_an_ibot_checkpoint_may_come_from_several_processes(tmp_path: Path) -> N
     other = loaded(listed, written(listed, tmp_path, wrapped)).state_dict()
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_of_i_jepa_s_two_encoders_the_target_is_taken(tmp_path: Path) -> None:
+    """A checkpoint of training holds two networks of the same names, and other things."""
+    listed = read_list("ijepa", depth=1)
+    target, context = listed.tensors(0), listed.tensors(1)
+    whole = {
+        "encoder": context,
+        "predictor": {},
+        "target_encoder": target,
+        "opt": {"state": {}},
+        "epoch": 300,
+    }
+    torch.save(whole, tmp_path / "ijepa.pth.tar")
+    state = loaded(listed, tmp_path / "ijepa.pth.tar").state_dict()
+    assert {f"module.{name}" for name in state} == target.keys()
+    assert all(torch.equal(tensor, target[f"module.{name}"]) for name, tensor in state.items())
 
 
 def test_weights_of_beit_that_were_fine_tuned_keep_their_tables(tmp_path: Path) -> None:

@@ -58,14 +58,20 @@ def relative_rows(grid: int) -> int:
 
 
 def resample_position(
-    table: Tensor, grid: int, prefix: int, interpolation: PositionInterpolation = "timm"
+    table: Tensor,
+    grid: int,
+    prefix: int,
+    interpolation: PositionInterpolation = "timm",
+    *,
+    registers: int = 0,
 ) -> Tensor:
     """Bring a learned absolute embedding (1, L, D) to `grid` patches a side, the `prefix` slots unchanged.
 
-    `timm` is bicubic with antialiasing, to that size (timm `layers/pos_embed.py`). `official` is what DINO
-    and DINOv2 compute for models without registers (facebookresearch/dinov2 `models/vision_transformer.py`
-    `interpolate_pos_encoding`, offset and antialiasing from `hub/backbones.py`): bicubic without
-    antialiasing, by the factor (grid + 0.1) / old grid. A table of another form comes back as it is.
+    `timm` is bicubic with antialiasing, to that size (timm `layers/pos_embed.py`). `official` is what DINO,
+    iBOT and DINOv2 compute (facebookresearch/dinov2 `models/vision_transformer.py`
+    `interpolate_pos_encoding`, offset and antialiasing from `hub/backbones.py`; the other two have a function
+    of that name): bicubic without antialiasing, by the factor (grid + 0.1) / old grid; and for models with
+    `registers` to that size, with antialiasing. A table of another form comes back as it is.
     """
     old = math.isqrt(table.shape[1] - prefix)
     if old**2 + prefix != table.shape[1] or old == grid:
@@ -74,8 +80,11 @@ def resample_position(
         antialiased: Tensor = resample_abs_pos_embed(table, [grid] * 2, [old] * 2, num_prefix_tokens=prefix)
         return antialiased
     patches = table[:, prefix:].unflatten(1, (old, old)).permute(0, 3, 1, 2)
-    factor = (grid + DINO_OFFSET) / old
-    moved = F.interpolate(patches, scale_factor=(factor, factor), mode="bicubic", antialias=False)
+    if registers:
+        moved = F.interpolate(patches, size=(grid, grid), mode="bicubic", antialias=True)
+    else:
+        factor = (grid + DINO_OFFSET) / old
+        moved = F.interpolate(patches, scale_factor=(factor, factor), mode="bicubic", antialias=False)
     return torch.cat([table[:, :prefix], moved.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 

@@ -99,11 +99,10 @@ def _at_grid(
     if isinstance(module, ViT) and architecture.components.position == "fixed":
         at_grid[name] = fixed_position(architecture)
     elif table.dim() in {2, 3} and table.shape[:-2] == own.shape[:-2]:
-        # with registers, DINOv2's own way is timm's: to the size itself, antialiased
-        interpolation = "timm" if architecture.registers else teacher.position_interpolation
         prefix = own.shape[-2] - architecture.grid**2
         batched = table if table.dim() == 3 else table[None]
-        moved = resample_position(batched, architecture.grid, prefix, interpolation)
+        way, registers = teacher.position_interpolation, architecture.registers
+        moved = resample_position(batched, architecture.grid, prefix, way, registers=registers)
         at_grid[name] = moved if table.dim() == 3 else moved[0]
     return at_grid
 

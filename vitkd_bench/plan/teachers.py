@@ -12,6 +12,7 @@ from vitkd_bench.spec import (
     Architecture,
     BadInputError,
     MethodUse,
+    PositionInterpolation,
     Recipe,
     Run,
     Source,
@@ -117,6 +118,10 @@ def planned_teachers(
         except ValueError as error:
             message = str(error).split("Value error, ")[-1].split(" [type=")[0]
             raise BadInputError(f"{where}.image_size: {message}") from None
+        if entry.position_interpolation == "official" and teacher.position_interpolation != "official":
+            raise BadInputError(
+                f"{where}.position_interpolation: {teacher.name} has no official way; use timm"
+            )
         weights = inventory.weights.get(entry.label)
         use = _use(entry, teacher, side, weights, preparations)
         found.append(
@@ -149,7 +154,7 @@ def _use(
             image_size=side,
             version=teacher.version,
             backend=_unless(entry.backend, teacher.sources and teacher.source().backend),
-            position_interpolation=_unless(entry.position_interpolation, teacher.position_interpolation),
+            position_interpolation=_interpolation(entry, teacher),
         )
     if isinstance(weights, str):
         return weights
@@ -158,6 +163,13 @@ def _use(
     if side != teacher.architecture.image_size:
         return f"{teacher.name} is made for {teacher.architecture.image_size} px and is not used at {side} px"
     return preparations.use(teacher)
+
+
+def _interpolation(entry: TeacherEntry, teacher: Teacher) -> PositionInterpolation | None:
+    """Give the way that is asked for, if it is another than the contract's and gives other numbers."""
+    if teacher.architecture.registers:  # both ways are the same
+        return None
+    return _unless(entry.position_interpolation, teacher.position_interpolation)
 
 
 def _unless(asked: Asked | None, own: object) -> Asked | None:

@@ -18,8 +18,26 @@ IMAGENET_LABELS = Head(kind="labels", label_space="imagenet1k", num_classes=1000
 FACEBOOK = "https://dl.fbaipublicfiles.com"
 CROP_256 = 224 / 256  # the shorter side to 256 pixels, the middle 224 kept
 TIMM_RESULTS = "huggingface/pytorch-image-models@aa4b585 results/results-imagenet.csv"
-TANH = "the release computes GELU in its tanh form, this build exactly (1e-4 of the tokens' size apart)"
-EPSILON = "the hub's configuration has norm epsilon 1e-12 (2e-7 apart); the contract's 1e-6 is used"
+# How far the last block's tokens move, as a share of their norm, in eight photographs, with real weights.
+TANH_APART = 7e-4  # AugReg ViT-Ti
+EPSILON_APART = 2e-5  # DeiT-Ti
+RESAMPLED_APART = 0.05  # a ViT-S/14 tuned from DINOv2's, from 37 to 16 patches a side
+TANH = (
+    "the release computes GELU in its tanh form, this build exactly "
+    f"(tokens of ViT-Ti are {TANH_APART:g} of their size apart)"
+)
+EXACT = (
+    "by itself this library computes GELU exactly; the contract's tanh form, the release's, is built "
+    f"(tokens of ViT-Ti would be {TANH_APART:g} of their size apart)"
+)
+EPSILON = (
+    "the hub's configuration has norm epsilon 1e-12; the contract's 1e-6, the release's, is used "
+    f"(tokens of DeiT-Ti would be {EPSILON_APART:g} of their size apart)"
+)
+RESAMPLED = (
+    "timm itself resamples positions with antialiasing; the contract's way, the release's, is used "
+    f"(tokens of a ViT-S/14 would be {RESAMPLED_APART:g} of their size apart)"
+)
 
 
 def vit(

@@ -48,6 +48,8 @@ released = partial(
     licence="Apache-2.0",
     pixels=IMAGENET_PIXELS,
     crop=CROP_256,
+    position_interpolation="official",  # `interpolate_pos_encoding`; at 224 px nothing moves
+    version=2,  # 1 resampled positions timm's way
     data="ImageNet-1k, no labels",
     seen=IMAGENET_1K,
 )

@@ -14,6 +14,7 @@ from vitkd_bench.teachers._released import (
     CROP_256,
     FACEBOOK,
     IMAGENET_21K,
+    RESAMPLED,
     accuracy,
     from_release,
     from_timm,
@@ -24,7 +25,6 @@ from vitkd_bench.teachers._released import (
 README = "facebookresearch/dinov2@b8931f7 README.md"
 LAYER_SCALE = Components(layer_scale=1e-5)
 MASK = ("mask_token", "embeddings.mask_token")
-RESAMPLED = "timm itself resamples positions with antialiasing; the contract's way, the release's, is used"
 SCALE = "the hub's configuration starts layer scale at 1.0, training at 1e-5"
 
 dinov2 = partial(

@@ -54,6 +54,7 @@ released = partial(
     pixels=IMAGENET_PIXELS,
     crop=CROP_256,
     native_size=518,
+    position_interpolation="official",  # with registers: to the size itself, antialiased (`hub/backbones.py`)
     data="LVD-142M, no labels; distilled from the giant model",
     seen=("lvd142m", *IMAGENET_21K),
     notes="Trained at 518 px, used at 224 px, its positions resampled with antialiasing, as released.",
