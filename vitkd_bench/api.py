@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vitkd_bench.diagnose import ensure_preflight, images_at_hand, stored_verdict
+from vitkd_bench.diagnose import ensure_preflight, images_at_hand, next_step, stored_verdict
 from vitkd_bench.fetch import WeightCache
 from vitkd_bench.launch import LaunchOptions, Outcome, Snapshot, launch, resolve_device
 from vitkd_bench.networks import ViTNetwork, load_teacher, weights_sha256
@@ -33,7 +32,6 @@ from vitkd_bench.report import write_report
 from vitkd_bench.spec import (
     Backend,
     BadInputError,
-    DamagedFileError,
     Plan,
     ResolvedDataset,
     Source,
@@ -98,7 +96,7 @@ def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...], *, check: b
     for i, asked in enumerate(suite_file.suite.teachers):
         teacher = TEACHERS.get(asked.name, f"{suite_file.path}: teachers.{i}")
         training |= _training_sets(teacher, roots) if asked.weights is None else {}
-        found = _weights(teacher, asked, roots)
+        found = _weights(teacher, asked, roots, suite_file)
         if isinstance(found, Source):
             found = _checked(teacher, asked, found, roots, check=check)
         if found is not None:
@@ -106,7 +104,9 @@ def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...], *, check: b
     return Inventory(datasets, training, weights)
 
 
-def _weights(teacher: Teacher, asked: TeacherEntry, roots: tuple[Path, ...]) -> Source | str | None:
+def _weights(
+    teacher: Teacher, asked: TeacherEntry, roots: tuple[Path, ...], suite_file: SuiteFile
+) -> Source | str | None:
     """Find the weights of a teacher, or say why they are not here; None for one that is made here."""
     if asked.weights is not None:
         return _source(asked.weights, roots, asked.backend)
@@ -116,19 +116,25 @@ def _weights(teacher: Teacher, asked: TeacherEntry, roots: tuple[Path, ...]) -> 
     if found:
         return Source(path=str(found.path), sha256=found.sha256, backend=asked.backend)
     by = f" --backend {asked.backend}" if asked.backend else ""
+    own = [suite_file.folder / name for name in suite_file.suite.extensions]
+    by += "".join(f" --extension {file}" for file in own if str(file) == TEACHERS.origin(teacher.name))
     return f"{teacher.name} is not fetched: vitkd teachers fetch {teacher.name}{by}, or give weights: FILE"
 
 
 def _checked(
     teacher: Teacher, asked: TeacherEntry, found: Source, roots: tuple[Path, ...], *, check: bool
 ) -> Source:
-    """Put the verdict of the preflight on weights beside them; a new one is reached only under `check`."""
+    """Put the verdict of the preflight on weights beside them; a new one is reached only under `check`.
+
+    Raises:
+        BadInputError: the suite names a file that is not this teacher's at all.
+    """
     if check:
         at = teacher.architecture
         path, sha256 = Path(found.path), found.sha256
         verdict = ensure_preflight(teacher, at, path, sha256, asked.backend, roots)
-        if verdict.status == "refuse" and asked.weights is not None:
-            _refuse_strangers(teacher, path, asked.backend)
+        if verdict.fault == "other" and asked.weights is not None:
+            raise BadInputError(f"{verdict.line}; {next_step(teacher, verdict, path)}")
     else:
         images = images_at_hand(teacher, roots)
         stored = stored_verdict(teacher, found.sha256, asked.backend, images)
@@ -136,16 +142,6 @@ def _checked(
             return found
         verdict = stored
     return found.model_copy(update={"preflight": verdict.line})
-
-
-def _refuse_strangers(teacher: Teacher, weights: Path, backend: Backend | None) -> None:
-    """Say of a file that a suite names and that is of another network that it is bad input.
-
-    Raises:
-        BadInputError: its keys or shapes are not this teacher's, or it holds code.
-    """
-    with suppress(DamagedFileError):  # the world's doing: its cells are refused, the others run
-        load_teacher(teacher, teacher.architecture, weights, backend)
 
 
 def _resolved(

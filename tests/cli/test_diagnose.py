@@ -5,15 +5,16 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 import typer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from vitkd_bench.cli import diagnose, preflight
 from vitkd_bench.diagnose.recommendation import PUBLISHED
 from vitkd_bench.networks import create_student
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import BadInputError, WorldError
+from vitkd_bench.spec import BadInputError, DamagedFileError, VitkdError, WorldError
 
 GOOD = """
 from vitkd_bench.registry import TEACHERS
@@ -58,12 +59,69 @@ def test_check_tells_and_marks(app: typer.Typer, micro_weights: Path) -> None:
 
 
 def test_check_refuses_a_truncated_file(app: typer.Typer, micro_weights: Path) -> None:
-    """Exit status 1, and the reason in JSON."""
+    """Exit status 1, the reason in JSON, and one line that says what to do."""
     micro_weights.write_bytes(micro_weights.read_bytes()[:500])
-    status, said, _ = run(app, "check", "micro/deit", "--weights", micro_weights, "--json")
+    _, said, raised = run(app, "check", "micro/deit", "--weights", micro_weights, "--json")
     found = json.loads(said)
-    assert (status, found["status"]) == (1, "refuse")
+    assert (found["status"], found["fault"]) == ("refuse", "damaged")
     assert found["checks"][0]["name"] == "weights"
+    assert isinstance(raised, DamagedFileError)
+    assert raised.exit_code == 1
+    assert "get the file again" in str(raised)
+
+
+def test_check_of_another_networks_weights_names_their_teacher(app: typer.Typer, micro_weights: Path) -> None:
+    """Exit status 2, after the table, with the command that would work."""
+    _, said, raised = run(app, "check", "micro/dinov2_large", "--weights", micro_weights)
+    assert "verdict: refuse" in said
+    assert isinstance(raised, BadInputError)
+    assert raised.exit_code == 2
+    assert "its shapes are those of micro/" in str(raised)
+    assert f"--weights {micro_weights}" in str(raised)
+    assert "\n" not in str(raised)
+
+
+def test_check_of_a_file_with_code_says_which_form_is_wanted(app: typer.Typer, tmp_path: Path) -> None:
+    """Exit status 2; nothing of what torch advises."""
+    path = tmp_path / "module.pt"
+    torch.save(torch.nn.Linear(2, 2), path)
+    raised = run(app, "check", "micro/deit", "--weights", path)[2]
+    assert isinstance(raised, BadInputError)
+    assert "as safetensors and give that file" in str(raised)
+    assert "weights_only" not in str(raised)
+
+
+def test_check_ends_another_refusal_with_what_to_do(app: typer.Typer, micro_weights: Path) -> None:
+    """Weights that load and overflow: exit status 1, and a line on standard error."""
+    huge = {name: tensor * 1e38 for name, tensor in load_file(micro_weights).items()}
+    save_file(huge, micro_weights)
+    result = CliRunner().invoke(app, ["check", "micro/deit", "--weights", str(micro_weights)])
+    assert result.exit_code == 1
+    assert "features are not finite" in result.stdout
+    assert "the head's values are not finite" in result.stdout
+    assert "verdict: refuse" in result.stdout
+    assert "refused; next: " in result.stderr
+
+
+def test_missing_files_are_told_with_what_would_work(app: typer.Typer, micro_weights: Path) -> None:
+    """Weights, images and an extension that are not there: the nearest name, or what is wanted."""
+    near = micro_weights.with_name("micor.safetensors")
+    for arguments, said in (
+        (("check", "micro/deit", "--weights", near), "did you mean 'micro.safetensors'"),
+        (("check", "deit/ti", "--weights", micro_weights, "--images", near), "imagenet_sample"),
+        (("test", near.with_suffix(".py")), "a Python file is needed"),
+    ):
+        raised = run(app, *arguments)[2]
+        assert isinstance(raised, VitkdError)
+        assert said in str(raised)
+        assert "Errno" not in str(raised)
+
+
+def test_help_names_the_folders_of_images(app: typer.Typer) -> None:
+    """The README's names of folders are found where a person looks for the option."""
+    said = " ".join(run(app, "check", "--help")[1].replace("│", " ").split())
+    assert "imagenet_sample" in said
+    assert "tiny_imagenet100" in said
 
 
 def test_check_of_what_is_not_here_says_how_to_get_it(app: typer.Typer) -> None:
@@ -109,13 +167,32 @@ def test_diagnose_tells_and_writes(app: typer.Typer, tmp_path: Path) -> None:
 
 
 def test_diagnose_answers_scripts(app: typer.Typer) -> None:
-    """The same in JSON, for a model that is not in the registry."""
+    """The same in JSON, for a model by its name in timm."""
     status, said, _ = run(app, "diagnose", "vit_tiny_patch16_224", "--json")
     found = json.loads(said)
     assert status == 0
     assert found["standard_student_lacks"] == {}
-    assert found["family"] is None
+    assert (found["family"], found["registered_as"]) == ("augreg", "augreg/ti")
     assert found["architecture"]["size"]["heads"] == 3
+
+
+def test_diagnose_says_that_a_name_is_shared(app: typer.Typer, tmp_path: Path) -> None:
+    """Both families are named, records of neither are read, and that is said."""
+    model = "transformers:SiglipVisionModel"
+    result = CliRunner().invoke(app, ["diagnose", model, "--records", str(tmp_path)])
+    assert result.exit_code == 0
+    assert "unknown: siglip and siglip2 share its name" in result.stdout
+    assert "evidence           none" in result.stdout
+    assert "--records: not read" in result.stderr
+    assert json.loads(run(app, "diagnose", model, "--json")[1])["families"] == ["siglip", "siglip2"]
+
+
+def test_diagnose_of_a_teachers_source_says_so(app: typer.Typer) -> None:
+    """A name of timm that is registered under another."""
+    said = run(app, "diagnose", "vit_small_patch14_dinov2")[1]
+    assert "registered as" in said
+    assert "dinov2/s14" in said
+    assert "224 px" in said
 
 
 def test_diagnose_reads_own_records(app: typer.Typer, root: Path, tmp_path: Path) -> None:

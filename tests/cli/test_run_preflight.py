@@ -114,9 +114,8 @@ def test_a_teacher_without_weights_here_says_how_to_fetch_it(folder: Path) -> No
     planned = vitkd(folder, "plan", "outside.yaml", "--json")
     assert planned.returncode == 0, planned.stderr
     reasons = {refusal["reason"] for refusal in json.loads(planned.stdout)["refusals"]}
-    assert reasons == {
-        "outside/tiny is not fetched: vitkd teachers fetch outside/tiny, or give weights: FILE"
-    }
+    command = f"vitkd teachers fetch outside/tiny --extension {OUTSIDE}"
+    assert reasons == {f"outside/tiny is not fetched: {command}, or give weights: FILE"}
     assert not (folder / "cache").exists()
 
 

@@ -9,9 +9,21 @@ from pathlib import Path
 import pytest
 
 from vitkd_bench.diagnose import conformance
+from vitkd_bench.diagnose.parts import other_tensors
+from vitkd_bench.networks import ViT, build_teacher
+from vitkd_bench.networks.unfilled import unfilled_parameters
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import Components, PixelStats, Size, Teacher
+from vitkd_bench.spec import (
+    Architecture,
+    Components,
+    PixelStats,
+    Size,
+    StudentEntry,
+    Teacher,
+    resolve_student,
+)
 
+kit = sys.modules["vitkd_bench.diagnose.conformance"]  # the package has a function of this name
 OURS = ("deit/ti", "dinov2/s14", "micro/clip", "micro/beitv2")
 
 PACKAGE = """
@@ -87,6 +99,56 @@ def test_a_wrong_head_count_is_found() -> None:
     """Six heads are claimed where three are built."""
     at = TEACHERS.get("deit/ti").architecture.with_(size=Size(width=192, depth=12, heads=6))
     assert "size.heads: 6 claimed, 3 found" in failures(broken(architecture=at))["built"]
+
+
+def test_a_tensor_that_no_component_names_is_found() -> None:
+    """It is built by timm without the biases of its projections, which reading the parts does not see."""
+    source = TEACHERS.get("deit/ti").sources[0].model_copy(update={"arguments": {"proj_bias": False}})
+    found = failures(broken(sources=(source,)))
+    assert "blocks.*.attn.proj.bias (192,) claimed, absent found" in found["built"]
+    assert list(found) == ["built"]
+
+
+def test_other_tensors_of_other_libraries_are_found() -> None:
+    """Names are their own there, so numbers are counted: a wider MLP than the contract's."""
+    own = TEACHERS.get("dinov2/s14")
+    with unfilled_parameters():
+        wider = own.architecture.with_(size=Size(width=384, depth=12, heads=6, mlp_ratio=5))
+        ours = ViT(own.architecture), ViT(wider)
+    module = build_teacher(own, own.architecture, "transformers", unfilled=True)
+    assert other_tensors(module, ours[0], own.architecture) == ""
+    assert "numbers in its tensors" in other_tensors(module, ours[1], wider)
+
+
+def test_a_wrong_count_of_parameters_is_found() -> None:
+    """It is counted in what is built, without the head."""
+    found = failures(broken(parameters=5_717_416))
+    assert found == {"built": "parameters: 5,717,416 claimed, 5,524,416 found"}
+
+
+@pytest.mark.parametrize(
+    ("name", "component", "said"),
+    [
+        ("dinov2/s14", "layer_scale", "adds nothing, its components blocks.*.ls1.gamma, blocks.*.ls2.gamma"),
+        ("clip/b16", "patch_bias", "lacks nothing, its components patch_embed.proj.bias"),
+        ("clip/b16", "activation", "components.activation: quick_gelu claimed, gelu found"),
+        ("beitv2/b", "qkv_bias", "its components blocks.*.attn.qkv.bias, pos_embed"),
+    ],
+)
+def test_a_resolver_that_forgets_a_component_is_found(
+    monkeypatch: pytest.MonkeyPatch, name: str, component: str, said: str
+) -> None:
+    """The tensors of each component are written down apart from what builds students."""
+
+    def forgetful(use: StudentEntry, architecture: Architecture) -> Architecture:
+        found = resolve_student(use, architecture)
+        plain = {component: getattr(Components(), component)}
+        return found.with_(components=found.components.model_copy(update=plain))
+
+    monkeypatch.setattr(kit, "resolve_student", forgetful)
+    found = failures(TEACHERS.get(name))
+    assert list(found) == ["native"]
+    assert said in found["native"]
 
 
 def test_facts_that_are_missing_are_named() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from vitkd_bench.diagnose import advise, conformance, describe, write_suite
+from vitkd_bench.diagnose.library import OnRecord
 from vitkd_bench.diagnose.recommendation import Evidence
 from vitkd_bench.plan import read_suite
 from vitkd_bench.registry import TEACHERS, load_extension
-from vitkd_bench.spec import BadInputError, WorldError
+from vitkd_bench.spec import HALF_PIXELS, OPENAI_PIXELS, BadInputError, PixelStats, WorldError
 
 FAMILIES = {
     "deit/ti": "deit",
@@ -19,7 +20,41 @@ FAMILIES = {
     "beitv2_base_patch16_224": "beitv2",
     "open_clip:ViT-B-32-quickgelu": "clip",
     "transformers:Dinov2Model": "dinov2",
-    "transformers:ViTModel": None,  # a plain ViT is of any of five families, or of none
+    "transformers:ViTModel": None,  # a class of several families
+    "transformers:DeiTModel": None,  # its distillation token is no part of the family
+    "vit_small_patch16_224": None,  # the source of four families
+    "vit_giant_patch14_dinov2.lvd142m": "dinov2",  # not registered, and no registers
+    "vit_base_patch16_siglip_384.webli": "siglip",
+    "vit_base_patch16_siglip_384.v2_webli": "siglip2",
+}
+SHARED = {
+    "transformers:SiglipVisionModel": ("siglip", "siglip2"),
+    "transformers:ViTModel": ("dino", "mae"),
+    "vit_base_patch16_siglip_224": ("siglip", "siglip2"),
+    "vit_base_patch16_siglip_384": ("siglip", "siglip2"),  # by the tags that timm has of it
+    "vit_small_patch16_224": ("augreg", "dino", "ibot", "mocov3"),
+}
+THE_SAME = {
+    "vit_small_patch14_dinov2": "dinov2/s14",
+    "vit_small_patch14_dinov2.lvd142m": "dinov2/s14",
+    "vit_small_patch16_224.dino": "dino/s",
+    "vit_tiny_patch16_224": "augreg/ti",
+    "open_clip:ViT-B-16-quickgelu": "clip/b16",
+    "open_clip:ViT-B-16-quickgelu/openai": "clip/b16",
+}
+NOT_THE_SAME = (
+    "open_clip:ViT-B-16-quickgelu/metaclip_400m",
+    "vit_small_patch16_224.augreg_in1k",
+    "vit_base_patch16_clip_quickgelu_224",  # timm takes another tag by default
+    "beitv2_base_patch16_224",  # the teacher is the release before fine-tuning
+)
+PREPROCESSOR = {
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.2, 0.1],
+    "resample": 3,
+    "size": {"shortest_edge": 256},
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
 }
 
 
@@ -27,6 +62,33 @@ FAMILIES = {
 def test_the_family_is_read_off_names_and_parts(model: str, family: str | None) -> None:
     """Names of the libraries' own are told apart, registers and version numbers too."""
     assert describe(model).family == family
+
+
+@pytest.mark.parametrize(("model", "families"), SHARED.items())
+def test_a_shared_name_is_a_tie(model: str, families: tuple[str, ...]) -> None:
+    """Both are named, neither is taken, and nothing published is claimed."""
+    facts = describe(model)
+    assert (facts.teacher, facts.family, facts.families) == (None, None, families)
+    advice = advise(facts)
+    assert advice.evidence == ()
+    assert all(family in advice.reason for family in families)
+
+
+@pytest.mark.parametrize(("model", "name"), THE_SAME.items())
+def test_the_source_of_a_teacher_is_that_teacher(model: str, name: str) -> None:
+    """Its contract stands for it: image size, pixels, and what is published of its family."""
+    facts, teacher = describe(model), TEACHERS.get(name)
+    assert facts.teacher == teacher
+    assert facts.architecture is not None
+    assert facts.architecture.image_size == teacher.architecture.image_size
+    assert facts.record.pixels == teacher.pixels
+    assert facts.name == model
+
+
+@pytest.mark.parametrize("model", NOT_THE_SAME)
+def test_other_weights_of_its_network_are_not(model: str) -> None:
+    """Another tag is another training."""
+    assert describe(model).teacher is None
 
 
 @pytest.mark.parametrize(
@@ -74,7 +136,9 @@ def test_a_part_without_a_word_is_told() -> None:
     [
         ("vit_tinny_patch16_224", "did you mean 'vit_tiny_patch16_224'"),
         ("resnet18", "ResNet is no Vision Transformer"),
+        ("vit_small_patch16_224.dinno", "did you mean 'dino'"),
         ("open_clip:ViT-B-17", "did you mean 'ViT-B-16'"),
+        ("open_clip:ViT-B-16-quickgelu/openia", "did you mean 'openai'"),
         ("transformers:Dinov2Mode", "did you mean 'Dinov2Model'"),
     ],
 )
@@ -86,8 +150,61 @@ def test_what_is_no_model_is_refused(model: str, said: str) -> None:
 
 def test_a_missing_configuration_is_the_worlds_fault(tmp_path: Path) -> None:
     """A path that ends in .json is meant as a file."""
-    with pytest.raises(WorldError, match="cannot be read"):
+    with pytest.raises(WorldError, match=r"no such file.*; give a config.json, its folder, or a class name"):
         describe(f"transformers:{tmp_path / 'config.json'}")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WorldError, match=r"cannot be read as JSON .*: fetch config.json again"):
+        describe(f"transformers:{tmp_path / 'config.json'}")
+    with pytest.raises(WorldError, match=r"did you mean 'config\.json'") as caught:
+        describe(f"transformers:{tmp_path / 'configg.json'}")
+    assert "Errno" not in str(caught.value)
+
+
+def test_a_folders_name_is_no_family(tmp_path: Path) -> None:
+    """A configuration is known by its class; BEiT's serves BEiT v2 too, and where it lies says nothing."""
+    folder = tmp_path / "my_clip"
+    folder.mkdir()
+    config = {"model_type": "beit", "hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2}
+    more = {"intermediate_size": 64, "use_relative_position_bias": True, "layer_norm_eps": 1e-6}
+    (folder / "config.json").write_text(json.dumps({**config, **more}))
+    assert describe(f"transformers:{folder}").families == ("beit", "beitv2")
+
+
+def test_what_libraries_have_on_record_is_taken(tmp_path: Path) -> None:
+    """Pixels, interpolation and crop of a tag, of all tags, and of a file beside a configuration."""
+    tagged = describe("vit_small_patch16_224.augreg_in1k").record
+    assert tagged == OnRecord(
+        HALF_PIXELS,
+        "bicubic",
+        0.9,
+        location="hf://timm/vit_small_patch16_224.augreg_in1k/model.safetensors",
+        licence="apache-2.0",
+    )
+    shared = describe("vit_small_patch16_224").record
+    assert (shared.pixels, shared.location) == (None, None)  # DINO's pixels are not AugReg's
+    tower = describe("open_clip:ViT-B-16-quickgelu/metaclip_400m").record
+    assert (tower.pixels, tower.crop) == (OPENAI_PIXELS, 1.0)
+    assert tower.location == "hf://timm/vit_base_patch16_clip_224.metaclip_400m/open_clip_model.safetensors"
+    config = {"model_type": "vit", "hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}))
+    assert describe(f"transformers:{tmp_path}").record.missing() == ("pixels", "interpolation", "crop")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    found = describe(f"transformers:{tmp_path}").record
+    assert found.pixels == PixelStats(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
+    assert (found.interpolation, found.crop) == ("bicubic", 224 / 256)
+
+
+def test_a_teachers_source_is_written_by_its_registered_name(tmp_path: Path) -> None:
+    """No contract beside the suite; a backend that is not the first one is named."""
+    for model, said in (
+        ("vit_small_patch14_dinov2.lvd142m", "  - dinov2/s14\n"),
+        ("open_clip:ViT-B-16-quickgelu", "  - {name: clip/b16, backend: open_clip}\n"),
+    ):
+        facts = describe(model)
+        path = tmp_path / f"{facts.backend}.yaml"
+        assert write_suite(facts, advise(facts), path) == (path,)
+        assert said in path.read_text()
+        assert read_suite(str(path)).suite.teachers[0].backend in {None, facts.backend}
 
 
 def test_advice_follows_the_published_sign() -> None:
@@ -114,7 +231,13 @@ def test_own_records_outweigh_what_is_published() -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["micro/dinov2", "vit_small_patch14_dinov2.lvd142m", "transformers:ViTModel"]
+    "model",
+    [
+        "micro/dinov2",
+        "vit_small_patch16_224.augreg_in1k",
+        "open_clip:ViT-B-16-quickgelu/metaclip_400m",
+        "transformers:ViTModel",
+    ],
 )
 def test_the_suite_that_is_written_can_be_read(model: str, tmp_path: Path) -> None:
     """It checks; and the contract beside it is a teacher that builds as the kit wants, but for its facts."""
@@ -126,8 +249,15 @@ def test_the_suite_that_is_written_can_be_read(model: str, tmp_path: Path) -> No
         load_extension(tmp_path / suite.extensions[0])
         teacher = TEACHERS.get(suite.teachers[0].name)
         assert teacher.architecture == facts.architecture
-        checks = {check.name: check.status for check in conformance(teacher)}
-        assert checks.pop("facts") == "refuse"  # paper, licence and objective are for a person to fill in
-        assert set(checks.values()) == {"pass"}
+        assert teacher.source().location == facts.record.location
+        checks = {check.name: check for check in conformance(teacher)}
+        facts_told = checks.pop("facts")  # paper, objective and what was seen are for a person to fill in
+        assert facts_told.status == "refuse"
+        assert all(
+            word in facts_told.finding for word in ("paper", "objective", "seen", *facts.record.missing())
+        )
+        gaps = {name: check.finding for name, check in checks.items() if check.status == "refuse"}
+        pixels = {"contract": "pixels: to be filled in, 3 means and 3 deviations"}
+        assert gaps == ({} if facts.record.pixels else pixels)
     with pytest.raises(BadInputError, match="is there already"):
         write_suite(facts, advise(facts), tmp_path / "try.yaml")

@@ -21,7 +21,10 @@ def diagnose(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A teacher, a timm name, open_clip:NAME, transformers:CLASS or transformers:config.json.",
+            help=(
+                "A teacher, a timm name, open_clip:NAME or open_clip:NAME/TAG, transformers:CLASS or "
+                "transformers:config.json."
+            ),
         ),
     ],
     suite_out: Annotated[
@@ -40,6 +43,8 @@ def diagnose(
     from vitkd_bench.diagnose import advise, describe, write_suite
 
     facts = describe(model)
+    if records and facts.family is None:
+        say(f"--records: not read, since the family of {model} is not known")
     advice = advise(facts, _own_evidence(facts.family, records or []))
     written = write_suite(facts, advice, suite_out) if suite_out else ()
     if as_json:
@@ -98,7 +103,11 @@ def _facts(facts: ModelFacts) -> list[tuple[str, object]]:
             ("a standard student lacks", [f"{n}={v}" for n, v in facts.lacking.items()] or "nothing"),
         ]
     likely = [f"{like.family} ({like.reason})" for like in facts.likenesses]
-    return [*shown, ("family", facts.family or "unknown"), ("is like", "; ".join(likely))]
+    several = f"unknown: {' and '.join(facts.families)} share its name"
+    family = facts.family or (several if facts.families else "unknown")
+    if facts.teacher and facts.teacher.name != facts.name:
+        shown.insert(1, ("registered as", facts.teacher.name))
+    return [*shown, ("family", family), ("is like", "; ".join(likely))]
 
 
 def _plain(facts: ModelFacts, advice: Advice, written: Sequence[Path]) -> dict[str, Any]:
@@ -108,7 +117,9 @@ def _plain(facts: ModelFacts, advice: Advice, written: Sequence[Path]) -> dict[s
         "architecture": facts.architecture and facts.architecture.plain(),
         "not_described": facts.unnamed,
         "standard_student_lacks": facts.lacking,
+        "registered_as": facts.teacher and facts.teacher.name,
         "family": facts.family,
+        "families": facts.families,
         "like": [asdict(like) for like in facts.likenesses],
         "evidence": [asdict(evidence) for evidence in advice.evidence],
         "recommended": {"student": advice.student, "method": advice.method, "because": advice.reason},

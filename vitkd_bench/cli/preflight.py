@@ -29,29 +29,77 @@ def check(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option("--images", help="Labelled images, a folder or tar.", show_default="under $VITKD_DATA"),
+        typer.Option(
+            "--images",
+            help="Labelled images, a folder or tar.",
+            show_default="imagenet_sample or tiny_imagenet100 under a data root, as $VITKD_DATA names one",
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=24, help="So many images at most.")] = 200,
+    extensions: Annotated[
+        list[Path] | None,
+        typer.Option("--extension", metavar="FILE", help="A file with teachers of your own."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check weights against the contract: keys, tokens, features, head, normalisation, heads, accuracy.
 
-    Exit status 0 for pass and mark, 1 for refuse. The verdict is stored under the weights' hash.
+    Exit status 0 for pass and mark, 1 for refuse, 2 for weights that are not this teacher's at all. The
+    verdict is stored under the weights' hash.
     """
     from vitkd_bench.diagnose import images_at_hand, preflight, read_labelled, store_verdict
     from vitkd_bench.networks import weights_sha256
-    from vitkd_bench.registry import TEACHERS
+    from vitkd_bench.registry import TEACHERS, load_extension
 
+    for file in extensions or ():
+        load_extension(file)
     teacher = TEACHERS.get(name)
     by = _backend(teacher, backend)
-    path = weights or _at_hand(teacher, by)
+    path = _given(weights) if weights else _at_hand(teacher, by)
     seen = read_labelled(images, count) if images else images_at_hand(teacher, _roots(), count)
     if seen is None:
-        say("no labelled images at hand (--images, or VITKD_DATA): normalisation and heads cannot be checked")
+        say(
+            "no labelled images at hand (--images, or imagenet_sample or tiny_imagenet100 under VITKD_DATA): "
+            "normalisation and heads cannot be checked"
+        )
     digest = weights_sha256(path)
     verdict = store_verdict(preflight(teacher, path, seen, by), teacher, digest, by, seen)
     _show_verdict(verdict, as_json=as_json)
-    raise typer.Exit(int(verdict.status == "refuse"))
+    if verdict.status == "refuse":
+        _refuse(teacher, verdict, path)
+
+
+def _refuse(teacher: Teacher, verdict: Verdict, weights: Path) -> None:
+    """End with what to do next: as an error where the file is the wrong one or damaged.
+
+    Raises:
+        BadInputError: the weights are not this teacher's at all. DamagedFileError: they cannot be read.
+    """
+    from vitkd_bench.diagnose import next_step
+    from vitkd_bench.spec import BadInputError, DamagedFileError
+
+    step = next_step(teacher, verdict, weights)
+    if verdict.fault is None:
+        say(f"refused; next: {step}")
+        raise typer.Exit(1)
+    error = BadInputError if verdict.fault == "other" else DamagedFileError
+    raise error(f"{verdict.checks[0].finding}; {step}")
+
+
+def _given(weights: Path) -> Path:
+    """Take the file that was named.
+
+    Raises:
+        WorldError: it is not there; with the nearest name in its folder.
+    """
+    from vitkd_bench.spec import WorldError, nearest
+
+    if weights.exists():
+        return weights
+    folder = weights.parent
+    there = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    missing = nearest(weights.name, there) if folder.is_dir() else f": nor is there a folder {folder}"
+    raise WorldError(f"weights {weights}: no such file{missing}; --weights takes safetensors or a checkpoint")
 
 
 def conform(
@@ -64,8 +112,11 @@ def conform(
     """
     from vitkd_bench.diagnose import conformance
     from vitkd_bench.registry import TEACHERS, load_extension
-    from vitkd_bench.spec import BadInputError
+    from vitkd_bench.spec import BadInputError, nearest
 
+    if not file.is_file():
+        there = [one.name for one in file.parent.glob("*.py")]
+        raise BadInputError(f"{file}: no such file{nearest(file.name, there)}; a Python file is needed")
     before = set(TEACHERS.names())
     load_extension(file)
     origins = {name: Path(TEACHERS.origin(name)).resolve() for name in TEACHERS.names()}

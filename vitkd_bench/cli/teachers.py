@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Pretrained networks that students learn from.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
 Name = Annotated[str, typer.Argument(help="family/size, e.g. micro/dino or deit/ti.")]
+Extensions = Annotated[
+    list[Path] | None, typer.Option("--extension", metavar="FILE", help="A file with teachers of your own.")
+]
 
 
 @app.command("list")
@@ -86,11 +90,15 @@ def fetch(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes, where teachers are made.")
     ] = None,
+    extensions: Extensions = None,
     as_json: Json = False,
 ) -> None:
     """Fetch weights of teachers into the cache, and make those teachers that are made here."""
     from vitkd_bench.cli.fetching import exit_code, fetch_weights
+    from vitkd_bench.registry import load_extension
 
+    for extension in extensions or ():
+        load_extension(extension)
     teachers = _matching(names)
     outside = [teacher for teacher in teachers if teacher.training is None]
     for teacher in teachers if backend else outside:
@@ -204,11 +212,11 @@ def _states(teacher: Teacher) -> dict[str, str]:
 
 def _state(teacher: Teacher, source: WeightSource) -> str:
     from vitkd_bench.fetch import WeightCache
-    from vitkd_bench.spec import DamagedFileError
+    from vitkd_bench.spec import DamagedFileError, WrongHashError
 
     try:
         return "here" if WeightCache().find(teacher, source.backend) else "not fetched"
-    except DamagedFileError:
+    except (DamagedFileError, WrongHashError):
         return "changed"
 
 
@@ -225,12 +233,12 @@ def _in_short(states: dict[str, str]) -> str:
 def _source(teacher: Teacher, source: WeightSource) -> list[tuple[str, object]]:
     """Say of one way to a teacher's weights what it is, and what of it is here."""
     from vitkd_bench.fetch import WeightCache
-    from vitkd_bench.spec import DamagedFileError
+    from vitkd_bench.spec import DamagedFileError, WrongHashError
 
     try:
         found = WeightCache().find(teacher, source.backend)
         here = str(found.path) if found else f"not fetched: {_fetching(teacher, source)}"
-    except DamagedFileError as error:
+    except (DamagedFileError, WrongHashError) as error:
         found, here = None, str(error)
     return [
         ("backend", f"{source.backend}, model {source.model}"),

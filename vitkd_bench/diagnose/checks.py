@@ -85,6 +85,8 @@ def head_check(reading: Reading, *, photographs: bool) -> Check | None:
     if values is None:
         return None
     n, classes = values.shape
+    if not np.isfinite(values).all():
+        return Check(name="head", status="refuse", finding="the head's values are not finite")
     entropy = float(-(np.exp(values) * values).sum(axis=1).mean()) / math.log(classes)
     used = len(np.unique(values.argmax(axis=1)))
     figures = {"entropy / ln K": round(entropy, 4), "classes used": float(used), "images": float(n)}

@@ -8,14 +8,25 @@ from collections.abc import Callable, Iterator
 import torch
 
 from vitkd_bench.contracts import taps
-from vitkd_bench.diagnose.verdict import Check
-from vitkd_bench.networks import build_teacher, create_student, differences, read_architecture
+from vitkd_bench.diagnose.parts import (
+    ADDED,
+    RESHAPED,
+    TAKEN,
+    folded,
+    of_components,
+    other_tensors,
+    parameters_of,
+    tensors_of,
+)
+from vitkd_bench.diagnose.verdict import TO_BE_FILLED_IN, Check
+from vitkd_bench.networks import ViT, build_teacher, create_student, differences, read_architecture
+from vitkd_bench.networks.unfilled import unfilled_parameters
 from vitkd_bench.registry import DATASETS, METHODS, RECIPES, TEACHERS
 from vitkd_bench.spec import (
     SIZES,
     Architecture,
     Backend,
-    Components,
+    PixelStats,
     Size,
     Teacher,
     VitkdError,
@@ -47,17 +58,25 @@ def facts_are_told(teacher: Teacher) -> Iterator[str]:
     group = "micro" if teacher.group == "micro" else teacher.family
     if teacher.name.partition("/")[0] != group or not teacher.name.partition("/")[2]:
         yield f"name {teacher.name!r}: {group}/<size> is needed"
+    gaps = [name for name, value in dict(teacher).items() if TO_BE_FILLED_IN in str(value)]
+    if gaps:
+        told = f" ({teacher.notes})" if "notes" in gaps else ""
+        yield f"{', '.join(gaps)}: still {TO_BE_FILLED_IN}{told}"
     empty = [f for f in ("title", "paper", "licence", "objective", "seen") if not getattr(teacher, f)]
     if empty:
         yield f"{', '.join(empty)}: empty"
-    if not re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:.+|https?://.+", teacher.paper):
+    if teacher.paper != TO_BE_FILLED_IN and not re.fullmatch(
+        r"arXiv:\d{4}\.\d{4,5}|doi:.+|https?://.+", teacher.paper
+    ):
         yield f"paper {teacher.paper!r}: arXiv:<id>, doi:<id> or an address is needed"
 
 
 def contract_holds_together(teacher: Teacher) -> Iterator[str]:
     """Pixels fit the channels, weights come from one place, tokens have some sense of place."""
     channels, pixels = teacher.architecture.channels, teacher.pixels
-    if not len(pixels.mean) == len(pixels.std) == channels:
+    if not pixels.mean and not pixels.std:
+        yield f"pixels: {TO_BE_FILLED_IN}, {channels} means and {channels} deviations"
+    elif not len(pixels.mean) == len(pixels.std) == channels:
         yield f"pixels: {len(pixels.mean)} means, {len(pixels.std)} deviations for {channels} channels"
     if not all(deviation > 0 for deviation in pixels.std):
         yield f"pixels.std: {pixels.std} has to be above 0"
@@ -69,35 +88,58 @@ def contract_holds_together(teacher: Teacher) -> Iterator[str]:
 
 
 def built_as_claimed(teacher: Teacher) -> Iterator[str]:
-    """Through every backend what is built is what is claimed."""
+    """Through every backend what is built has the tensors of the claimed parts, and as many parameters."""
     offered: list[Backend | None] = [source.backend for source in teacher.sources]
-    backends = list(dict.fromkeys(offered)) or [None]
-    for backend in backends:
+    with unfilled_parameters():
+        own = ViT(teacher.architecture)
+    for backend in list(dict.fromkeys(offered)) or [None]:
         try:
             module = build_teacher(teacher, teacher.architecture, backend, unfilled=backend != "open_clip")
         except VitkdError as error:
             yield f"{backend or 'own'}: {error}"
             continue
-        yield from differences(teacher.architecture, read_architecture(module))
+        wrong = other_tensors(module, own, teacher.architecture)
+        if wrong:
+            yield f"{backend or 'own'}: {wrong}"
+        found = parameters_of(module, labels=teacher.head is not None)
+        if backend == (offered or [None])[0] and teacher.parameters not in {None, found}:
+            yield f"parameters: {teacher.parameters:,} claimed, {found:,} found"
 
 
 def natives_differ_by_components(teacher: Teacher) -> Iterator[str]:
-    """The native student differs from the standard one if, and only if, components are claimed."""
+    """The native student differs from the standard one by the tensors of the claimed components alone."""
     native, standard = (_small(resolve_student(parse_student(k), teacher.architecture)) for k in KINDS[1::-1])
-    found = read_architecture(create_student(native, 0, teacher.pixels, seed=0).module)
-    yield from (f"native student: {text}" for text in differences(native, found))
-    claimed = set(teacher.native_components)
-    plain = Components()
-    differ = {n for n in claimed if getattr(native.components, n) != getattr(plain, n)}
-    if differ != claimed or (native == standard) == bool(claimed):
-        yield f"native components {sorted(claimed)}: the students differ in {sorted(differ)}"
+    built = [create_student(at, 0, _neutral(at.channels), seed=0).module for at in (native, standard)]
+    own = teacher.architecture.components
+    claimed = {name: getattr(own, name) for name in teacher.native_components}
+    there, plain = (folded(tensors_of(module)) for module in built)
+    changed = {name for name in there.keys() & plain.keys() if there[name] != plain[name]}
+    prefixed = teacher.architecture.prefix > 0 and own.position != "none"
+    reshaping = {k: v for k, v in claimed.items() if k != "position_on_prefix" or prefixed}
+    for what, found, wanted in (
+        ("adds", there.keys() - plain.keys(), of_components(ADDED, claimed)),
+        ("lacks", plain.keys() - there.keys(), of_components(TAKEN, claimed)),
+        ("reshapes", changed, of_components(RESHAPED, reshaping)),
+    ):
+        if found != wanted:
+            yield f"native student {what} {_named(found)}, its components {_named(wanted)}"
+    yield from (f"native student: {t}" for t in differences(_claimed(teacher), read_architecture(built[0])))
+
+
+def _claimed(teacher: Teacher) -> Architecture:
+    """What a native student has to be, whatever the resolver made of it."""
+    return _small(teacher.architecture)
+
+
+def _named(tensors: set[str]) -> str:
+    return ", ".join(sorted(tensors)) or "nothing"
 
 
 def students_run(teacher: Teacher) -> Iterator[str]:
     """Standard, native and native_min students give logits, and as many attention maps as blocks."""
     for kind in KINDS:
         at = _small(resolve_student(parse_student(kind), teacher.architecture))
-        student = create_student(at, 3, teacher.pixels, seed=0)
+        student = create_student(at, 3, _neutral(at.channels), seed=0)
         wanted = frozenset(taps.attention(i) for i in range(at.size.depth))
         pixels = torch.linspace(0, 1, 2 * at.channels * at.image_size**2)
         features = student(pixels.reshape(2, at.channels, at.image_size, at.image_size), wanted)
@@ -135,6 +177,11 @@ CHECKS: dict[str, Callable[[Teacher], Iterator[str]]] = {
     "students": students_run,
     "made": can_be_made,
 }
+
+
+def _neutral(channels: int) -> PixelStats:
+    """Statistics that change nothing: what is built does not depend on them."""
+    return PixelStats(mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
 def _small(architecture: Architecture) -> Architecture:

@@ -20,7 +20,7 @@ from PIL import Image
 from vitkd_bench.pipeline.decode import decode
 from vitkd_bench.pipeline.readers.folder import read_classes
 from vitkd_bench.pipeline.tree import ARCHIVES, open_tree
-from vitkd_bench.spec import BadInputError, ClassInfo, Head, WorldError, content_hash
+from vitkd_bench.spec import BadInputError, ClassInfo, Head, WorldError, content_hash, nearest
 
 CLASSES = "classes.json"
 INSIDE = ("images.tar", "images", "val.tar.xz", "val.tar", "val")
@@ -139,7 +139,11 @@ def read_labelled(path: Path, limit: int | None = None, per_class: int = 1) -> L
 def _places(path: Path) -> tuple[Path, Path | None]:
     """Find the images and the list of classes."""
     if not path.exists():
-        raise WorldError(f"images {path}: no such folder or tar")
+        there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        instead = nearest(path.name, there)
+        raise WorldError(
+            f"images {path}: no such folder or tar{instead}; such are imagenet_sample, tiny_imagenet100"
+        )
     if path.is_dir() and (path / CLASSES).is_file():
         for name in INSIDE:
             if (path / name).exists():
@@ -154,8 +158,12 @@ def _places(path: Path) -> tuple[Path, Path | None]:
 def _rows(classes: Path) -> list[dict[str, Any]]:
     try:
         data = json.loads(classes.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WorldError(f"{classes}: cannot be read as JSON: {error}") from None
+    except OSError as error:
+        raise WorldError(f"{classes}: {error.strerror}: the list of classes has to be readable") from None
+    except ValueError as error:
+        raise WorldError(
+            f"{classes}: cannot be read as JSON ({error}): put the list of classes there again"
+        ) from None
     rows = data.get("classes") if isinstance(data, dict) else data
     if not isinstance(rows, list) or not rows:
         raise BadInputError(f"{classes}: a list of classes is needed, or an object with one under 'classes'")
@@ -203,7 +211,7 @@ def _opened(path: Path) -> Iterator[Callable[[str], bytes]]:
     try:
         archive = tarfile.open(path)  # noqa: SIM115 - closed below
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise WorldError(f"{path}: not a readable tar: {error}") from None
+        raise WorldError(f"{path}: not a readable tar ({error}): get it again") from None
     with archive:
         yield lambda name: _read(path, lambda: _member(archive, name), name)
 
@@ -217,7 +225,10 @@ def _read(path: Path, read: Callable[[], bytes], name: str) -> bytes:
     try:
         return read()
     except (OSError, EOFError, KeyError, tarfile.TarError) as error:
-        raise WorldError(f"{path}/{name}: cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise WorldError(
+            f"{path}/{name}: cannot be read ({reason}): the list of classes has to name files that are there"
+        ) from None
 
 
 def _spread(members: Sequence[Sequence[_Member]], limit: int | None, per_class: int) -> list[_Member]:

@@ -57,7 +57,8 @@ def preflight(
         network = load_teacher(teacher, at, weights, backend)
     except (BadInputError, DamagedFileError) as error:
         found = Check(name="weights", status="refuse", finding=str(error))
-        return judge((found,), seen, n)
+        fault = "damaged" if isinstance(error, DamagedFileError) else "other"
+        return judge((found,), seen, n).model_copy(update={"fault": fault})
     loaded = Check(name="weights", status="pass", finding="every key found its place, every place its key")
     tokens = token_check(network, at)
     if tokens.status == "refuse":
@@ -86,6 +87,8 @@ def _with_images(teacher: Teacher, network: ViTNetwork, images: LabelledImages) 
     checks = [feature_check(trial.declared, photographs=True), *([head] if head else [])]
     if all(check.status == "pass" for check in checks):
         checks += twin_checks([trial.run(twin) for twin in twins_of(teacher, architecture)])
+    if not np.isfinite(trial.declared.pooled).all():
+        return tuple(checks)
     return (*checks, _knowledge(teacher, trial, images))
 
 

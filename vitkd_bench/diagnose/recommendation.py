@@ -103,6 +103,9 @@ def _chosen(facts: ModelFacts, outcome: Outcome | None, whose: str, *, head: boo
         beside = f"; its components ({lacking}) are not needed for it" if lacking else ""
         return "standard", "attn_copy", f"{whose} that attention of {family} transfers{beside}"
     known = f"nothing is published of {family}" if family else "it is of no family that is known here"
+    if len(facts.families) > 1:
+        several = " and ".join(facts.families)
+        known = f"its name is shared by {several}, so nothing published is claimed of it"
     return (
         "native" if facts.lacking else "standard",
         "attn_copy",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
+from vitkd_bench.diagnose.library import OnRecord
 from vitkd_bench.diagnose.model import ModelFacts
 from vitkd_bench.diagnose.recommendation import Advice
+from vitkd_bench.diagnose.verdict import TO_BE_FILLED_IN
 from vitkd_bench.records import write_atomically
 from vitkd_bench.spec import BadInputError
 
@@ -27,6 +28,7 @@ teachers:
 methods: [{methods}]
 seeds: [0, 1, 2]
 """
+_EMPTY = "pixels=PixelStats(mean=(), std=()),  # to be filled in: one number a channel, of pixels in [0, 1]"
 _DIGITS = "  - digits\n"
 _IMAGES = """\
   - name: folder # data of your own: class/file, as a folder or a tar
@@ -49,12 +51,13 @@ TEACHERS.register(
         title={title!r},
         family={family!r},
         group="reserve",
-        paper="unknown",  # to be filled in
-        licence="unknown",  # to be filled in
-        objective="unknown",  # to be filled in
+        paper={gap!r},
+        licence={licence!r},
+        objective={gap!r},
+        seen=(),  # data sets of its training, by name: a board marks what a teacher has seen
         architecture=Architecture.parse({architecture}),
-        pixels=PixelStats(mean={mean!r}, std={std!r}),  # check: `vitkd teachers check` tells a wrong one
-        sources=(WeightSource(backend={backend!r}, model={model!r}),),
+{images}        sources=({source},),
+        notes={notes!r},
     )
 )
 '''
@@ -87,7 +90,11 @@ def write_suite(facts: ModelFacts, advice: Advice, path: Path) -> tuple[Path, ..
 
 def registered_name(facts: ModelFacts) -> str:
     """Make `family/<name>` of a model's name, `own/<name>` where its family is not known."""
-    slug = re.sub(r"[^a-z0-9]+", "_", facts.name.rpartition("/")[2].lower()).strip("_")
+    own = facts.name.partition(":")[2] or facts.name
+    path = Path(own)
+    if facts.backend == "transformers" and (path.suffix == ".json" or path.is_dir()):
+        own = (path.parent if path.suffix == ".json" else path).resolve().name
+    slug = re.sub(r"[^a-z0-9]+", "_", own.lower()).strip("_")
     return f"{facts.family or 'own'}/{slug}"
 
 
@@ -106,24 +113,57 @@ def _suite(facts: ModelFacts, advice: Advice, path: Path, name: str, extension: 
         extensions=f"extensions: [{extension}]\n" if extension else "",
         dataset=_DIGITS if micro else _IMAGES,
         recipe="micro_short" if micro else f"{{base: small_image, image_size: {side}}}",
-        teacher=f"  - {name}\n" if micro or extension is None else f"  - {{name: {name}}} # weights: FILE\n",
+        teacher=_teacher(facts, name),
         students=", ".join(advice.students),
         methods=", ".join(advice.methods),
     )
 
 
+def _teacher(facts: ModelFacts, name: str) -> str:
+    """Name the teacher as a suite does, with its backend where that is not the contract's first."""
+    teacher = facts.teacher
+    if teacher is None:
+        fetched = "" if facts.record.location else " # weights: FILE"
+        return f"  - {{name: {name}}}{fetched}\n"
+    if teacher.training or facts.backend == teacher.source().backend:
+        return f"  - {name}\n"
+    return f"  - {{name: {name}, backend: {facts.backend}}}\n"
+
+
 def _contract(facts: ModelFacts, name: str) -> str:
     if facts.architecture is None:
         raise BadInputError(f"model {facts.name!r}: no contract can be written: {facts.unnamed}")
+    record, missing = facts.record, facts.record.missing()
+    squeezed = "Images are squeezed to the square at evaluation." if record.squeezed else ""
+    gaps = f"{TO_BE_FILLED_IN}: {', '.join(missing)}" if missing else ""
     return _EXTENSION.format(
         title=facts.name,
         name=name,
         family=facts.family or "own",
-        architecture=json.dumps(facts.architecture.declared())
-        .replace("true", "True")
-        .replace("false", "False"),
-        mean=facts.pixels.mean,
-        std=facts.pixels.std,
-        backend=facts.backend,
-        model=facts.built,
+        gap=TO_BE_FILLED_IN,
+        licence=record.licence or TO_BE_FILLED_IN,
+        architecture=repr(facts.architecture.declared()),
+        images=_images(record),
+        source=_source(facts),
+        notes="; ".join(filter(None, (gaps, squeezed))),
     )
+
+
+def _images(record: OnRecord) -> str:
+    """Write what the library has on record of images; gaps are left empty, and named in the notes."""
+    lines = [
+        f"pixels=PixelStats(mean={record.pixels.mean!r}, std={record.pixels.std!r}),"
+        if record.pixels
+        else _EMPTY
+    ]
+    if record.interpolation:
+        lines.append(f"interpolation={record.interpolation!r},")
+    if record.crop:
+        lines.append(f"crop={record.crop!r},")
+    return "".join(f"        {line}\n" for line in lines)
+
+
+def _source(facts: ModelFacts) -> str:
+    told = {"location": facts.record.location, "unused": facts.record.unused}
+    more = "".join(f", {field}={value!r}" for field, value in told.items() if value)
+    return f"WeightSource(backend={facts.backend!r}, model={facts.built!r}{more})"

@@ -7,6 +7,9 @@ from typing import Literal
 from vitkd_bench.spec import Frozen
 
 Status = Literal["pass", "note", "mark", "refuse"]
+TO_BE_FILLED_IN = "to be filled in"
+"""Stands in a contract that a machine wrote where it knows nothing; the conformance kit names such fields."""
+
 _RANK: dict[Status, int] = {"pass": 0, "note": 0, "mark": 1, "refuse": 2}
 
 
@@ -26,7 +29,8 @@ class Verdict(Frozen):
     """All checks of one file of weights under one contract.
 
     `status` is that of the worst check: `pass`, `mark` (to be used and said so) or `refuse`. `images` says
-    what the networks saw, `sha256` and `subject` what was checked.
+    what the networks saw, `sha256` and `subject` what was checked. `fault` tells why nothing could be loaded:
+    the file is damaged, or it is whole and not the weights of this teacher (`other`).
     """
 
     status: Literal["pass", "mark", "refuse"]
@@ -35,6 +39,7 @@ class Verdict(Frozen):
     n: int
     subject: str = ""
     sha256: str = ""
+    fault: Literal["other", "damaged"] | None = None
 
     @property
     def line(self) -> str:

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from vitkd_bench.spec import BadInputError, DamagedFileError, WorldError
 
 SHOWN = 5  # names in an error; the rest is counted
-CONTAINERS = ("model", "module", "state_dict", "teacher")  # under which releases hold their weights
+CONTAINERS = ("model", "module", "state_dict", "teacher", "target_encoder")  # where releases hold weights
 IN_A_FOLDER = (  # what hubs and official releases call the one file; the first that is there counts
     "model.safetensors",
     "model.safetensors.index.json",
@@ -37,7 +38,13 @@ UNREADABLE = (
     OSError,
     ValueError,
     zipfile.BadZipFile,
+    LookupError,  # what torch's reader of pickles meets in a file that is none
+    AttributeError,
+    TypeError,
+    struct.error,
 )
+CODE = ("GLOBAL", "UNSUPPORTED CLASS", "REDUCE")
+"""Words of a refusal of torch's reader by which the file would call something."""
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -181,20 +188,35 @@ def _reading(path: Path) -> Iterator[None]:
         text = str(error)
         if "TorchScript" in text:
             raise BadInputError(
-                f"weights {path}: a TorchScript archive, which holds code: store its state_dict() instead"
+                f"weights {path}: a TorchScript archive, which holds code and is not opened: "
+                "store its state_dict() as safetensors and give that file"
             ) from None
-        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in text.upper():
+        if isinstance(error, pickle.UnpicklingError) and any(word in text.upper() for word in CODE):
             raise BadInputError(
-                f"weights {path}: holds pickled code, which is not run: store tensors by name instead"
+                f"weights {path}: holds pickled code, which is not run: "
+                "store its tensors by name as safetensors and give that file"
             ) from None
-        reason = text.splitlines()[0] if text else type(error).__name__
-        raise DamagedFileError(f"weights {path}: cannot be read: {reason}") from None
+        raise DamagedFileError(f"weights {path}: cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Say why in one sentence; what torch's reader of pickles says is advice to run what is in the file."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, (SafetensorError, RuntimeError, OSError, zipfile.BadZipFile)) and str(error):
+        first = str(error).splitlines()[0]
+        if "weights_only" not in first:
+            return first
+    if isinstance(error, EOFError):
+        return "it ends too early"
+    return "it is damaged, or neither safetensors nor a torch checkpoint of tensors nor an .npz archive"
 
 
 def _checkpoint(path: Path) -> dict[str, Tensor]:
     settings: list[Any] = [argparse.Namespace]  # releases keep those of their training beside the weights
     with _reading(path), torch.serialization.safe_globals(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="'torch.load' received a zip file")
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(content, Mapping):
         held = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), content)
