@@ -16,6 +16,16 @@ def pytest_configure() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+@pytest.fixture
+def own_shelf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test puts on the shelf of teachers is gone after it, so that no other test meets it."""
+    from vitkd_bench.registry import TEACHERS
+
+    TEACHERS.names()  # walked, so that what is kept is whole
+    for held in ("_entries", "_origin", "_layouts"):
+        monkeypatch.setattr(TEACHERS, held, dict(getattr(TEACHERS, held)))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The top of the repository."""

@@ -16,6 +16,8 @@ from vitkd_bench.networks import create_student
 from vitkd_bench.registry import TEACHERS
 from vitkd_bench.spec import BadInputError, DamagedFileError, VitkdError, WorldError
 
+pytestmark = pytest.mark.usefixtures("own_shelf")
+
 GOOD = """
 from vitkd_bench.registry import TEACHERS
 

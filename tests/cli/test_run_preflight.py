@@ -1,6 +1,7 @@
 """Weights from outside in a suite: checked before a run trusts them, and the verdict in the record."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 
 from tests.engine.conftest import QUICK
 from vitkd_bench.networks import build_teacher
-from vitkd_bench.registry import TEACHERS, load_extension
+from vitkd_bench.registry import TEACHERS
 
 OUTSIDE = Path(__file__).parents[1] / "fixtures" / "outside.py"
 SUITE = """suite: outside
@@ -28,9 +29,9 @@ evaluate: [test]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, own_shelf: None) -> Path:  # noqa: ARG001 (it undoes what is done here)
     """A folder with weights of the teacher from outside, random ones."""
-    load_extension(OUTSIDE)
+    runpy.run_path(str(OUTSIDE))
     teacher = TEACHERS.get("outside/tiny")
     torch.manual_seed(0)
     state = build_teacher(teacher, teacher.architecture).state_dict()

@@ -12,6 +12,8 @@ from vitkd_bench.plan import read_suite
 from vitkd_bench.registry import TEACHERS, load_extension
 from vitkd_bench.spec import HALF_PIXELS, OPENAI_PIXELS, BadInputError, PixelStats, WorldError
 
+pytestmark = pytest.mark.usefixtures("own_shelf")
+
 FAMILIES = {
     "deit/ti": "deit",
     "vit_small_patch14_dinov2.lvd142m": "dinov2",

@@ -114,7 +114,7 @@ def test_other_bytes_under_a_recorded_commit_are_refused(hub: Server, user: Fetc
     Path(first["path"]).unlink()
     hub.serve_hub("o/rewritten", weights(5))
     answer = user.fetch(location, tmp_path)
-    assert answer["code"] == 1
+    assert answer["code"] == 2
     assert f"sha256 is {sha256(weights(5))}, not {first['sha256']}, as recorded on" in answer["error"]
     assert (tmp_path / "teachers" / "weights.lock.json").read_bytes() == recorded
 
@@ -125,7 +125,7 @@ def test_bytes_that_are_not_what_the_hub_names_are_refused(
     """A proxy that alters a file on the way leaves nothing in the hub's cache."""
     hub.serve_hub("o/altered", weights(6)).content = weights(7)
     answer = user.fetch(f"hf://o/altered/{FILE}", tmp_path)
-    assert answer["code"] == 1
+    assert answer["code"] == 2
     assert "by which the hub names it" in answer["error"]
     assert [path for path in (hub_cache / "models--o--altered").rglob("*") if path.is_file()] == []
 
@@ -137,7 +137,7 @@ def test_a_damaged_file_of_the_hubs_cache_is_not_believed(hub: Server, user: Fet
     blob = Path(user.fetch(location, tmp_path / "1")["path"]).resolve()
     blob.write_bytes(weights(9))
     answer = user.fetch(location, tmp_path / "2")
-    assert answer["code"] == 1
+    assert answer["code"] == 2
     assert str(blob) in answer["error"]
     assert "remove it first" in answer["error"]
     blob.unlink()
