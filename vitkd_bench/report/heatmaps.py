@@ -151,7 +151,7 @@ def _paint(axes: Axes, heatmap: Heatmap) -> None:
         mask=np.isnan(values),
         linewidths=1.0,
         linecolor="white",
-        cbar_kws={"label": "delta to baseline (percentage points)", "shrink": 0.9},
+        cbar_kws={"label": "delta to baseline (pp)", "shrink": 0.9},
     )
     # seaborn annotates unmasked cells only, row by row
     shown = [s for row in grid for s in row if s.delta is not None]
