@@ -423,10 +423,17 @@ SOURCES = [(teacher, source) for teacher in TEACHERS for source in teacher.sourc
 
 
 @pytest.mark.parametrize(("teacher", "source"), SOURCES, ids=[f"{t.name}:{s.backend}" for t, s in SOURCES])
-def test_every_location_of_the_registry_can_be_asked(teacher: Teacher, source: WeightSource) -> None:
+def test_every_location_of_the_registry_can_be_asked(
+    teacher: Teacher, source: WeightSource, tmp_path: Path
+) -> None:
     """What the families' files name is of a form that is fetched; a source without location says so."""
-    if source.location is not None:
-        parse_location(source.location, teacher.name)
+    if source.location is None:
+        with pytest.raises(BadInputError, match="names no location"):
+            WeightCache(tmp_path).fetch(teacher, source.backend)
+    else:
+        found = parse_location(source.location, teacher.name)
+        file = found.url if isinstance(found, WebFile) else f"hf://{found.repository}/{found.file}"
+        assert file == source.location
 
 
 @given(names=st.lists(st.text("abc-_.0", min_size=1), min_size=2, max_size=2, unique=True))

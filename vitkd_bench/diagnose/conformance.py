@@ -27,7 +27,6 @@ from vitkd_bench.spec import (
     Architecture,
     Backend,
     PixelStats,
-    Size,
     Teacher,
     VitkdError,
     parse_student,
@@ -93,8 +92,10 @@ def built_as_claimed(teacher: Teacher) -> Iterator[str]:
     with unfilled_parameters():
         own = ViT(teacher.architecture)
     for backend in list(dict.fromkeys(offered)) or [None]:
+        # open_clip keeps the initial value of a layer scale in the parameter alone
+        filled = backend == "open_clip" and teacher.architecture.components.layer_scale is not None
         try:
-            module = build_teacher(teacher, teacher.architecture, backend, unfilled=backend != "open_clip")
+            module = build_teacher(teacher, teacher.architecture, backend, unfilled=not filled)
         except VitkdError as error:
             yield f"{backend or 'own'}: {error}"
             continue
@@ -110,11 +111,11 @@ def natives_differ_by_components(teacher: Teacher) -> Iterator[str]:
     """The native student differs from the standard one by the tensors of the claimed components alone."""
     native, standard = (_small(resolve_student(parse_student(k), teacher.architecture)) for k in KINDS[1::-1])
     built = [create_student(at, 0, _neutral(at.channels), seed=0).module for at in (native, standard)]
-    own = teacher.architecture.components
-    claimed = {name: getattr(own, name) for name in teacher.native_components}
+    own = teacher.architecture  # what a native student has to be, whatever the resolver made of it
+    claimed = {name: getattr(own.components, name) for name in teacher.native_components}
     there, plain = (folded(tensors_of(module)) for module in built)
     changed = {name for name in there.keys() & plain.keys() if there[name] != plain[name]}
-    prefixed = teacher.architecture.prefix > 0 and own.position != "none"
+    prefixed = own.prefix > 0 and own.components.position != "none"
     reshaping = {k: v for k, v in claimed.items() if k != "position_on_prefix" or prefixed}
     for what, found, wanted in (
         ("adds", there.keys() - plain.keys(), of_components(ADDED, claimed)),
@@ -123,12 +124,7 @@ def natives_differ_by_components(teacher: Teacher) -> Iterator[str]:
     ):
         if found != wanted:
             yield f"native student {what} {_named(found)}, its components {_named(wanted)}"
-    yield from (f"native student: {t}" for t in differences(_claimed(teacher), read_architecture(built[0])))
-
-
-def _claimed(teacher: Teacher) -> Architecture:
-    """What a native student has to be, whatever the resolver made of it."""
-    return _small(teacher.architecture)
+    yield from (f"native student: {t}" for t in differences(_small(own), read_architecture(built[0])))
 
 
 def _named(tensors: set[str]) -> str:
@@ -140,7 +136,8 @@ def students_run(teacher: Teacher) -> Iterator[str]:
     for kind in KINDS:
         at = _small(resolve_student(parse_student(kind), teacher.architecture))
         student = create_student(at, 3, _neutral(at.channels), seed=0)
-        wanted = frozenset(taps.attention(i) for i in range(at.size.depth))
+        last = at.size.depth - 1
+        wanted = frozenset({taps.tokens(last), *(taps.attention(i) for i in range(at.size.depth))})
         pixels = torch.linspace(0, 1, 2 * at.channels * at.image_size**2)
         features = student(pixels.reshape(2, at.channels, at.image_size, at.image_size), wanted)
         shapes = {tuple(call.q.shape[:3]) for call in features.attention.values()}
@@ -148,6 +145,8 @@ def students_run(teacher: Teacher) -> Iterator[str]:
             yield f"{kind}: logits of another shape than (2, 3)"
         if len(features.attention) != at.size.depth or shapes != {(2, at.size.heads, at.tokens)}:
             yield f"{kind}: {len(features.attention)} taps of {shapes} for {at.size.depth} blocks"
+        if tuple(features.tokens[last].shape) != (2, at.tokens, at.size.width):
+            yield f"{kind}: tokens of another shape than (2, {at.tokens}, {at.size.width})"
         student.clear()
 
 
@@ -161,12 +160,30 @@ def can_be_made(teacher: Teacher) -> Iterator[str]:
         return
     if METHODS.get(training.method).kind != "pretraining":
         yield f"training.method: {training.method!r} is not of kind pretraining"
+    if METHODS.get(training.method).reads_teacher != (training.teacher is not None):
+        yield f"training.teacher: {training.teacher!r} does not fit {training.method}"
     RECIPES.get(training.recipe)
     facts = DATASETS.get(training.dataset).facts
     if (facts.channels, facts.image_size) != (teacher.architecture.channels, teacher.architecture.image_size):
         yield f"training.dataset: {facts.channels} x {facts.image_size} px is not the teacher's"
-    if training.teacher is not None:
-        TEACHERS.get(training.teacher)
+    if teacher.pixels != facts.pixels:  # the run that makes it normalises as its data set says
+        yield f"pixels: those of {training.dataset} are needed"
+    head = (teacher.head.label_space, teacher.head.num_classes) if teacher.head else None
+    if facts.classes and head not in {None, (facts.label_space, len(facts.classes))}:
+        yield f"head: {head}, which are not the classes of {training.dataset}"
+    if _waits_for_itself(teacher):
+        yield f"training.teacher: {training.teacher} waits for itself"
+
+
+def _waits_for_itself(teacher: Teacher) -> bool:
+    """Whether following the teachers that objectives read does not come to an end."""
+    seen, training = [teacher.name], teacher.training
+    while training is not None and training.teacher is not None:
+        if training.teacher in seen:
+            return True
+        seen.append(training.teacher)
+        training = TEACHERS.get(training.teacher).training
+    return False
 
 
 CHECKS: dict[str, Callable[[Teacher], Iterator[str]]] = {
@@ -186,8 +203,4 @@ def _neutral(channels: int) -> PixelStats:
 
 def _small(architecture: Architecture) -> Architecture:
     """The same network in a size that a check can run: four patches a side, three narrow blocks."""
-    return architecture.with_(size=_narrow(), image_size=4 * architecture.patch)
-
-
-def _narrow() -> Size:
-    return SIZES["micro_small"]
+    return architecture.with_(size=SIZES["micro_small"], image_size=4 * architecture.patch)

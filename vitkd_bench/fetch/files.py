@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitkd_bench.spec import WorldError, WrongHashError
+from vitkd_bench.spec import WorldError, WrongHashError, file_sha256
 
 Watch = Callable[[int, int | None], None]
 """Told how many bytes of a file are here, and of how many; None where the server does not say."""
@@ -51,8 +50,8 @@ def sha256_of(path: Path) -> str:
     Raises:
         WorldError: it cannot be read.
     """
-    with on_disk(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with on_disk(path):
+        return file_sha256(path)
 
 
 @contextlib.contextmanager

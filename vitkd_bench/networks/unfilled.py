@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+_one_at_a_time = threading.RLock()
+
 
 @contextmanager
 def unfilled_parameters() -> Iterator[None]:
@@ -18,16 +20,18 @@ def unfilled_parameters() -> Iterator[None]:
     of a rotary embedding): on the meta device they would come out of loading as they lay in memory. No random
     number is drawn for a weight that a file replaces.
     """
-    register, thread = nn.Module.register_parameter, threading.get_ident()
+    thread = threading.get_ident()
+    with _one_at_a_time:  # two that overlap would put each other's patch back
+        register = nn.Module.register_parameter
 
-    def registered(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        if param is not None and not param.is_meta and threading.get_ident() == thread:
-            param = nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
-        register(module, name, param)
+        def registered(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+            if param is not None and not param.is_meta and threading.get_ident() == thread:
+                param = nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
+            register(module, name, param)
 
-    patched: Any = nn.Module
-    patched.register_parameter = registered
-    try:
-        yield
-    finally:
-        patched.register_parameter = register
+        patched: Any = nn.Module
+        patched.register_parameter = registered
+        try:
+            yield
+        finally:
+            patched.register_parameter = register

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from vitkd_bench.spec import BadInputError, DamagedFileError, WorldError
+from vitkd_bench.spec import BadInputError, DamagedFileError, WorldError, file_sha256
 
 SHOWN = 5  # names in an error; the rest is counted
 CONTAINERS = ("model", "module", "state_dict", "teacher", "target_encoder")  # where releases hold weights
@@ -86,8 +86,7 @@ def weights_sha256(path: Path) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise WorldError(f"weights {path}: {error.strerror}") from None
 

@@ -208,11 +208,5 @@ def unpack_arrays(content: bytes, path: Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
-def file_sha256(path: Path) -> str:
-    """Hash a file in pieces, so that it need not fit in memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

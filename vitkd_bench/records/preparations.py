@@ -10,7 +10,6 @@ from pathlib import Path
 
 from vitkd_bench.records.damage import checked_name, damaged_in, set_aside
 from vitkd_bench.records.files import (
-    file_sha256,
     parse_record,
     read_bytes,
     sync_folder,
@@ -18,7 +17,7 @@ from vitkd_bench.records.files import (
     write_atomically,
 )
 from vitkd_bench.records.locks import Lock, this_process
-from vitkd_bench.spec import DamagedFileError, Record, WorldError, cache_folder
+from vitkd_bench.spec import DamagedFileError, Record, WorldError, cache_folder, file_sha256
 
 
 class Preparations:

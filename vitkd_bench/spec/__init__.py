@@ -9,7 +9,7 @@ from vitkd_bench.spec.architecture import (
     Size,
 )
 from vitkd_bench.spec.base import Frozen, Settings
-from vitkd_bench.spec.canonical import canonical_json, content_hash
+from vitkd_bench.spec.canonical import canonical_json, content_hash, file_sha256
 from vitkd_bench.spec.dataset import ClassInfo, Dataset, DatasetSettings, ResolvedDataset, Subset, Validation
 from vitkd_bench.spec.errors import (
     BadInputError,
@@ -97,6 +97,7 @@ __all__ = [
     "cache_folder",
     "canonical_json",
     "content_hash",
+    "file_sha256",
     "nearest",
     "parse_student",
     "parse_yaml",
