@@ -38,7 +38,7 @@ def test_one_step_trains_the_student_alone(
 ) -> None:
     """On a micro pair of any token layout losses are finite, the student gets gradients, the teacher none."""
     cell = make_cell(f"micro/{family}", "standard")
-    if (why := METHODS.get(name).method.refuses(METHODS.get(name).method.Config(), cell)) is not None:
+    if (why := METHODS.get(name).refuses(METHODS.get(name).method.Config(), cell)) is not None:
         assert name == "kd"
         assert "no classification head" in why
         return
@@ -201,8 +201,8 @@ def test_kd_shares_out_by_alpha(
 
 def refusal(name: str, cell: CellFacts, **settings: object) -> str:
     """Ask a method whether it refuses a cell; it must, in one sentence."""
-    kind = METHODS.get(name).method
-    why = kind.refuses(kind.Config.parse(settings, "test"), cell)
+    entry = METHODS.get(name)
+    why = entry.refuses(entry.method.Config.parse(settings, "test"), cell)
     assert why is not None
     assert "\n" not in why
     return why
@@ -238,7 +238,8 @@ def test_kd_without_a_fitting_head_is_refused(make_cell: MakeCell) -> None:
         assert "head of micro/deit (forty) lacks" in refusal(
             "kd", many_classes(make_cell(), make_cell, indices)
         )
-    assert METHODS.get("kd").method.refuses(None, many_classes(make_cell(), make_cell, [2, 1, 39])) is None
+    known = many_classes(make_cell(), make_cell, [2, 1, 39])
+    assert METHODS.get("kd").refuses(METHODS.get("kd").method.Config(), known) is None
 
 
 def test_an_absent_block_is_no_silent_subset(make_cell: MakeCell, make_method: MakeMethod) -> None:

@@ -4,6 +4,18 @@ from vitkd_bench.contracts.cell import CellFacts, class_indices
 from vitkd_bench.contracts.data import Examples, Reader
 from vitkd_bench.contracts.features import Batch, Features
 from vitkd_bench.contracts.method import Method
+from vitkd_bench.contracts.needs import NEEDS, unmet
 from vitkd_bench.contracts.network import Network
 
-__all__ = ["Batch", "CellFacts", "Examples", "Features", "Method", "Network", "Reader", "class_indices"]
+__all__ = [
+    "NEEDS",
+    "Batch",
+    "CellFacts",
+    "Examples",
+    "Features",
+    "Method",
+    "Network",
+    "Reader",
+    "class_indices",
+    "unmet",
+]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vitkd_bench.spec import Architecture, Head, ResolvedDataset, Teacher
+from vitkd_bench.spec import Architecture, Head, Recipe, ResolvedDataset, Teacher
 
 
 @dataclass(frozen=True, slots=True)
 class CellFacts:
     """Student, data set and teacher of a cell. `teacher` is None for a method that reads none.
 
-    `teacher_architecture` is the teacher's at the image size at which the cell uses it.
+    `teacher_architecture` is the teacher's at the image size at which the cell uses it. `train_size` counts
+    the training images; it is 0 while a suite is planned, before the data is opened.
     """
 
     student: Architecture
     dataset: ResolvedDataset
     teacher: Teacher | None = None
     teacher_architecture: Architecture | None = None
+    recipe: Recipe | None = None
+    train_size: int = 0
 
     @property
     def teacher_classes(self) -> tuple[int, ...] | None:

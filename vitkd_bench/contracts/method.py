@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from vitkd_bench.spec import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from vitkd_bench.attention import AttentionCall
     from vitkd_bench.contracts.cell import CellFacts
@@ -38,6 +38,18 @@ class Method:
     def refuses(cls, config: Any, cell: CellFacts) -> str | None:
         """Say in one sentence why this cell cannot work, or nothing."""
         return None
+
+    def peers(self) -> int:
+        """Count the further students that are trained beside the one of the cell; see `meet`."""
+        return 0
+
+    def meet(self, peers: Sequence[Network]) -> None:
+        """Take those students: of the same architecture, each drawn from a seed of its own.
+
+        Called once, before `fit`, if `peers()` is not 0. A method keeps them as its own modules, so that
+        they are trained, checkpointed apart from the student, and not part of what is exported.
+        """
+        raise NotImplementedError(f"{type(self).__name__} asks for peers and does not take them")
 
     def teacher_taps(self) -> frozenset[str]:
         """Name what is read of the teacher at every step; nothing else of it is computed."""

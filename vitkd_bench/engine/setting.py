@@ -50,7 +50,7 @@ class Setting:
 
     def fresh(self, run: Run) -> Trainee:
         """Start a run anew."""
-        return Trainee(run, _cell(run, self.cell), self.num_classes, self.device)
+        return Trainee(run, _cell(run, self.cell, len(self.splits.train)), self.num_classes, self.device)
 
     def evaluated(self) -> Iterator[tuple[str, Examples]]:
         """Give the splits that the plan asks for, by name."""
@@ -106,9 +106,15 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
     return setting
 
 
-def _cell(run: Run, shared: CellFacts) -> CellFacts:
-    known = shared if run.teacher else CellFacts(shared.student, shared.dataset)
-    return CellFacts(run.student, run.dataset, known.teacher, known.teacher_architecture)
+def _cell(run: Run, shared: CellFacts, train_size: int) -> CellFacts:
+    return CellFacts(
+        run.student,
+        run.dataset,
+        shared.teacher if run.teacher else None,
+        shared.teacher_architecture if run.teacher else None,
+        run.recipe,
+        train_size,
+    )
 
 
 def _teacher(

@@ -34,16 +34,12 @@ class Trainee:
         self.run, self.cell, self.device = run, cell, device
         self.entry = METHODS.get(run.method.name)
         self.config = self.entry.method.Config.parse(run.method.settings, f"run {run.id}")
-        self.network: ViTNetwork = create_student(
-            run.student,
-            num_classes,
-            run.dataset.pixels,
-            run.seed,
-            run.recipe.drop_path,
-            run.recipe.initialisation,
-        ).to(device)
+        self.network = self._student(num_classes, run.seed)
         with GlobalState.fresh(seeded(run.seed, "method"), device).swapped_in(device):
             self.method: Method = self.entry.method(self.config, cell)
+            if self.method.peers():
+                seeds = [seeded(run.seed, f"peer/{i}") for i in range(self.method.peers())]
+                self.method.meet([self._student(num_classes, seed) for seed in seeds])
             if isinstance(self.method, nn.Module):
                 self.method.to(device)
         self.random = GlobalState.fresh(run.seed, device)
@@ -60,6 +56,17 @@ class Trainee:
         self._sums: dict[str, float] = {}
         self._steps_this_epoch = 0
         self._rate = 0.0
+
+    def _student(self, num_classes: int, seed: int) -> ViTNetwork:
+        run = self.run
+        return create_student(
+            run.student,
+            num_classes,
+            run.dataset.pixels,
+            seed,
+            run.recipe.drop_path,
+            run.recipe.initialisation,
+        ).to(self.device)
 
     @property
     def modules(self) -> list[nn.Module]:

@@ -45,3 +45,15 @@ def blocks_of(layers: str | tuple[int, ...], depth: int) -> tuple[int, ...]:
     if share is None:
         return tuple(sorted(int(block) for block in layers))
     return tuple(range(wanted)) if share[1] == "first" else tuple(range(depth - wanted, depth))
+
+
+def paired_blocks(layers: str | tuple[int, ...], student: int, teacher: int) -> dict[int, int]:
+    """Pair blocks of a student of depth `student` with blocks of a teacher of depth `teacher`.
+
+    `layers` names blocks of the student. Block i meets the teacher's block that ends at the same share of the
+    depth, rounded down: (i + 1) x teacher // student - 1, and at least the first; equal depths pair i with i.
+
+    Raises:
+        BadInputError: a block beyond the student's depth is named.
+    """
+    return {i: max(0, (i + 1) * teacher // student - 1) for i in blocks_of(layers, student)}

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from vitkd_bench.contracts import Batch, CellFacts, Features, Method, taps
+from vitkd_bench.contracts import Batch, Features, Method, taps
 from vitkd_bench.methods._labels import label_loss_of
+from vitkd_bench.methods._logits import logits_of, teacher_logits
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 
@@ -29,6 +30,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
     title="Knowledge distillation (logits)",
     kind="logit",
     paper="arXiv:1503.02531",
+    needs=("logits",),
     budget="alpha: 6 trials of {.1, .3, .5, .7, .9, 1}; temperature: 3 trials of {1, 2, 4}",
 )
 class KnowledgeDistillation(Method):
@@ -46,28 +48,11 @@ class KnowledgeDistillation(Method):
             default=1.0, gt=0, description="divides both logits before the softmax; 1 is usual for ViTs"
         )
 
-    @classmethod
-    def refuses(cls, config: Config, cell: CellFacts) -> str | None:
-        if cell.teacher is None:
-            return "kd needs a teacher"
-        if cell.teacher.head is None:
-            return f"kd needs logits, and teacher {cell.teacher.name} has no classification head"
-        if cell.teacher_classes is None:
-            space = cell.teacher.head.label_space
-            return (
-                f"kd needs logits of every class, and the head of {cell.teacher.name} ({space}) lacks "
-                f"an index of its own for some class of {cell.dataset.name}"
-            )
-        return None
-
     def teacher_taps(self) -> frozenset[str]:
         return frozenset({taps.LOGITS})
 
     def loss(self, student: Features, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:
-        classes = self.cell.teacher_classes
-        if student.logits is None or teacher is None or teacher.logits is None or classes is None:
-            raise TypeError("kd reads the logits of student and teacher, and one of them gave none")
-        target = teacher.logits[:, list(classes)]
-        distilled = kd_loss(student.logits, target, self.config.temperature)
+        target = teacher_logits(teacher, self.cell)
+        distilled = kd_loss(logits_of(student), target, self.config.temperature)
         labels = label_loss_of(student, batch)
         return {"labels": (1 - self.config.alpha) * labels, "kd": self.config.alpha * distilled}

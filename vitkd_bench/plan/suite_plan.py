@@ -115,7 +115,7 @@ class _Planner:
         }
         if not self._wanted(names, baseline=method.entry.name == BASELINE):
             return
-        refusal = self._refusal(names, teacher, student, method)
+        refusal = self._refusal(names, teacher, student, method, recipe)
         if refusal:
             self.refusals.append(refusal)
             return
@@ -139,7 +139,12 @@ class _Planner:
         return found
 
     def _refusal(
-        self, names: dict[str, str], teacher: PlannedTeacher, student: StudentEntry, method: Variant
+        self,
+        names: dict[str, str],
+        teacher: PlannedTeacher,
+        student: StudentEntry,
+        method: Variant,
+        recipe: Recipe,
     ) -> Refusal | None:
         for excluded in self.suite_file.suite.exclude:
             if all(fnmatchcase(names[part], getattr(excluded, part)) for part in names):
@@ -152,8 +157,8 @@ class _Planner:
         if teacher.refused:
             return Refusal(**names, kind="preflight", reason=f"{teacher.label}: {teacher.refused}")
         architecture = resolve_student(student, teacher.architecture)
-        reason = _impossible(teacher, architecture, dataset) or method.entry.method.refuses(
-            method.config, _facts(teacher, architecture, dataset)
+        reason = _impossible(teacher, architecture, dataset) or method.entry.refuses(
+            method.config, _facts(teacher, architecture, dataset, recipe)
         )
         return Refusal(**names, kind="impossible", reason=reason) if reason else None
 
@@ -205,9 +210,15 @@ class _Planner:
                     )
 
 
-def _facts(teacher: PlannedTeacher, student: Architecture, dataset: ResolvedDataset) -> CellFacts:
+def _facts(
+    teacher: PlannedTeacher, student: Architecture, dataset: ResolvedDataset, recipe: Recipe
+) -> CellFacts:
     return CellFacts(
-        student=student, dataset=dataset, teacher=teacher.teacher, teacher_architecture=teacher.architecture
+        student=student,
+        dataset=dataset,
+        teacher=teacher.teacher,
+        teacher_architecture=teacher.architecture,
+        recipe=recipe,
     )
 
 

@@ -2,6 +2,7 @@
 
 from vitkd_bench.registry.shelf import (
     DATASETS,
+    KINDS,
     METHODS,
     RECIPES,
     TEACHERS,
@@ -13,6 +14,7 @@ from vitkd_bench.registry.shelf import (
 
 __all__ = [
     "DATASETS",
+    "KINDS",
     "METHODS",
     "RECIPES",
     "TEACHERS",

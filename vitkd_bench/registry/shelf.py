@@ -17,13 +17,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from vitkd_bench.contracts import Method
+from vitkd_bench.contracts import NEEDS, CellFacts, Method, unmet
 from vitkd_bench.spec import (
     Architecture,
     BadInputError,
     Dataset,
     DatasetSettings,
     Recipe,
+    Settings,
     Teacher,
     nearest,
     read_yaml,
@@ -32,13 +33,27 @@ from vitkd_bench.spec import (
 Entry = TypeVar("Entry")
 AnyMethod = TypeVar("AnyMethod", bound=type[Method])
 
+KINDS = (
+    "baseline",
+    "attention",
+    "weights",
+    "logit",
+    "feature",
+    "relation",
+    "online",
+    "teacher",
+    "pretraining",
+)
+"""What a method transfers, or does: `teacher` methods change the teacher, `pretraining` makes one."""
+
 
 @dataclass(frozen=True, slots=True)
 class MethodEntry:
     """A registered method: its facts and the class that does the work.
 
-    `kind` is one of `baseline`, `attention`, `logit`, `feature`, `pretraining`. `reads_teacher` says that the
-    method needs one at training, `needs_teacher_at_test` also later. `version` rises when its numbers move.
+    `kind` is one of `KINDS`. `reads_teacher` says that the method needs one at training,
+    `needs_teacher_at_test` also later; `needs` names what else a cell must have (`contracts.needs`).
+    `version` rises when its numbers move.
     """
 
     name: str
@@ -48,8 +63,22 @@ class MethodEntry:
     method: type[Method]
     reads_teacher: bool = True
     needs_teacher_at_test: bool = False
+    needs: tuple[str, ...] = ()
     version: int = 1
     budget: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a kind or a need that nobody knows."""
+        for what, given, known in (("kind", (self.kind,), KINDS), ("need", self.needs, NEEDS)):
+            for name in given:
+                if name not in known:
+                    raise BadInputError(
+                        f"method {self.name!r}: unknown {what} {name!r}{nearest(name, known)}"
+                    )
+
+    def refuses(self, config: Settings, cell: CellFacts) -> str | None:
+        """Say in one sentence why this cell cannot work under these settings, or nothing."""
+        return unmet(self.name, self.needs, cell) or self.method.refuses(config, cell)
 
 
 @dataclass(frozen=True, slots=True)
