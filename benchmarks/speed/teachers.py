@@ -4,15 +4,17 @@
 
 Takes about a minute; Linux only. Every figure is the median of fresh processes, and a ratio within one run:
 
-- list: `vitkd teachers list` over importing typer and rich, whole processes (goal: under 2);
+- list: `vitkd teachers list` over importing typer and rich, whole processes (goal: under 2), of lists that
+  find the index that a first one leaves in the cache;
 - build: a ViT-B with random weights over one whose weights are on the meta device;
 - load: its file into a network over reading the same tensors and no more;
 - memory: the most that loading adds to the process, over the bytes of the weights (goal: at most 1.2), of a
   file in float32 and of one in float16, whose weights come out as float32.
 
-On a Xeon (2 cores that four other works shared, so seconds are high), one thread:
+On a Xeon with 2 cores, one thread:
 
-    list 4.05; build 18.0 (3.7 s); memory 1.01 in float32, 1.00 in float16, of 330 MiB
+    list 1.57 (0.14 s); build 14.7 (1.08 s); load 1.46 (0.41 s)
+    memory 1.01 in float32, 1.00 in float16, of 330 MiB
 """
 
 from __future__ import annotations
@@ -81,10 +83,10 @@ def process_seconds(code: str) -> float:
     return time.perf_counter() - start
 
 
-def listing(repeats: int) -> float:
-    """Compare listing with importing, in turns, so that other load falls on both."""
-    pairs = [(process_seconds(LISTING), process_seconds(IMPORTS)) for _ in range(repeats + 1)][1:]
-    return statistics.median(one / other for one, other in pairs)
+def listing(repeats: int) -> tuple[float, float]:
+    """Compare listing with importing, in turns, so that other load falls on both; ratio and seconds."""
+    pairs = [(process_seconds(LISTING), process_seconds(IMPORTS)) for _ in range(5 * repeats + 1)][1:]
+    return statistics.median(one / other for one, other in pairs), statistics.median(one for one, _ in pairs)
 
 
 def compared(work: str, base: str, weights: Path, repeats: int) -> tuple[float, float]:
@@ -100,7 +102,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="time and memory of listing, building and loading teachers")
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    print(f"vitkd teachers list / import of typer and rich{listing(repeats):8.2f}")
+    ratio, taken = listing(repeats)
+    print(f"vitkd teachers list / import of typer and rich{ratio:8.2f}{taken:8.2f} s")
     with tempfile.TemporaryDirectory() as folder:
         size = run(WRITE, folder)[0]
         single, half = (Path(folder) / f"{kind}.safetensors" for kind in ("float32", "float16"))

@@ -1,6 +1,7 @@
 """The conformance kit passes our own teachers and a stranger's, and says what is wrong with a broken one."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -204,7 +205,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(source), str(source)]
     subprocess.run(run, check=True, capture_output=True, text=True)
     (wheel,) = source.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(target)], check=True)
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    base = getattr(sys, "_base_executable", sys.executable)  # has pip where an environment of uv's has none
+    pip = [uv, "pip", "install", "--python", sys.executable] if uv else [base, "-m", "pip", "install"]
+    install = [*pip, "--quiet", "--no-index", "--no-deps", "--target", target, wheel]
+    subprocess.run(install, check=True, capture_output=True, text=True)
     return target
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -56,12 +57,13 @@ def _top(
 
 def main() -> None:
     """Run the command line of this process and end it with the exit status that belongs to the outcome."""
-    sys.exit(_status())
+    sys.exit(status(lambda: app(standalone_mode=False)))
 
 
-def _status() -> int:
+def status(command: Callable[[], int | None]) -> int:
+    """Run a command; give the exit status that belongs to its outcome, after one line if it failed."""
     try:
-        return app(standalone_mode=False) or 0
+        return command() or 0
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()

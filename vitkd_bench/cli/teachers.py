@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitkd_bench.cli.console import percent, say, show, show_facts, show_json, show_table
+from vitkd_bench.cli.console import percent, say, show, show_facts, show_json
 
 if TYPE_CHECKING:
     from vitkd_bench.launch import Outcome
@@ -26,33 +26,16 @@ Extensions = Annotated[
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """List all teachers."""
-    from vitkd_bench.registry import TEACHERS
+    from vitkd_bench.cli.listing import list_teachers
 
-    if as_json:
-        show_json([_summary(teacher) for teacher in TEACHERS])
-        return
-    columns = ("name", "family", "group", "published", "certainty", "weights", "objective", "components")
-    show_table(
-        columns,
-        [
-            (
-                t.name,
-                t.family,
-                t.group,
-                t.outcome,
-                t.certainty,
-                _in_short(_states(t)),
-                t.objective,
-                t.native_components,
-            )
-            for t in TEACHERS
-        ],
-    )
+    list_teachers(as_json=as_json)
 
 
 @app.command()
 def show_(name: Name, as_json: Json = False) -> None:
     """Show a teacher's contract, and where its weights are; of one made here, also how good it is."""
+    from vitkd_bench.cli.listing import with_states
+    from vitkd_bench.cli.teacher_index import teacher_row
     from vitkd_bench.registry import TEACHERS
 
     teacher = TEACHERS.get(name)
@@ -61,7 +44,7 @@ def show_(name: Name, as_json: Json = False) -> None:
         show_json(
             {
                 **teacher.plain(),
-                **_summary(teacher),
+                **with_states([teacher_row(teacher)])[0],
                 "made": record and record.plain(),
             }
         )
@@ -183,51 +166,6 @@ def _made(teacher: Teacher) -> Record | None:
 
     prepares = plan_teacher(teacher.name).prepares
     return Preparations().ready(next(id_ for id_, name in prepares.items() if name == teacher.name))
-
-
-def _summary(teacher: Teacher) -> dict[str, Any]:
-    kept = (
-        "name",
-        "title",
-        "family",
-        "group",
-        "outcome",
-        "certainty",
-        "objective",
-        "paper",
-        "licence",
-        "parameters",
-    )
-    return {
-        **{key: teacher.plain()[key] for key in kept},
-        "native_components": teacher.native_components,
-        "weights": _states(teacher),
-    }
-
-
-def _states(teacher: Teacher) -> dict[str, str]:
-    """Say of each backend whether its weights are here; nothing of a teacher that is made here."""
-    return {source.backend: _state(teacher, source) for source in teacher.sources}
-
-
-def _state(teacher: Teacher, source: WeightSource) -> str:
-    from vitkd_bench.fetch import WeightCache
-    from vitkd_bench.spec import DamagedFileError, WrongHashError
-
-    try:
-        return "here" if WeightCache().find(teacher, source.backend) else "not fetched"
-    except (DamagedFileError, WrongHashError):
-        return "changed"
-
-
-def _in_short(states: dict[str, str]) -> str:
-    by_state: dict[str, list[str]] = {}
-    for backend, state in states.items():
-        by_state.setdefault(state, []).append(backend)
-    if set(by_state) == {"not fetched"}:
-        return "not fetched"
-    told = [f"{state}: {', '.join(by_state[state])}" for state in ("here", "changed") if state in by_state]
-    return "; ".join(told) or "made here"
 
 
 def _source(teacher: Teacher, source: WeightSource) -> list[tuple[str, object]]:

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from vitkd_bench.fetch.files import Arrived, Expected, Watch, check_hash, sha256_of
 from vitkd_bench.fetch.locations import HubFile, WebFile, offline_by, parse_location
 from vitkd_bench.fetch.lockfile import Pin, WeightLock
-from vitkd_bench.spec import BadInputError, Teacher, WeightSource, WorldError, WrongHashError, cache_folder
+from vitkd_bench.spec import BadInputError, DamagedFileError, WorldError, WrongHashError, cache_folder
+
+if TYPE_CHECKING:  # who only looks for weights needs no contract, which takes longer than the looking
+    from vitkd_bench.spec import Teacher, WeightSource
+
+State = Literal["here", "not fetched", "changed"]
+
+
+class Sought(Protocol):
+    """What a `WeightSource` tells of where its file is."""
+
+    @property
+    def backend(self) -> str:
+        """Who builds the network."""
+        ...
+
+    @property
+    def location(self) -> str | None:
+        """Where the file comes from, if that is known."""
+        ...
+
+    @property
+    def sha256(self) -> str | None:
+        """The file's SHA-256, if the contract pins it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +75,26 @@ class WeightCache:
             BadInputError: the teacher has no such source.
             WrongHashError: the file is not the recorded one any more. DamagedFileError: the lock file is.
         """
-        source = teacher.source(backend)
-        pin = WeightLock.read(self.lock_file).weights.get(source.location or "")
-        if pin is None or source.location is None or source.sha256 not in {None, pin.sha256}:
-            return None
-        path = Path(pin.path)
-        if not path.is_file():
-            return None
-        state = path.stat()
-        if (state.st_size, state.st_mtime_ns) != (pin.size, pin.changed_ns):
-            _check_unchanged(teacher.name, source, pin)
-        return Found(path, pin.sha256, pin.size, source.location, pin.revision, pin.date)
+        return _look(teacher.name, teacher.source(backend), WeightLock.read(self.lock_file))
+
+    def states(self, sought: Iterable[tuple[str, Sought]]) -> dict[tuple[str, str], State]:
+        """Say of many sources, each with its teacher's name, what `find` would; by teacher and backend.
+
+        The lock file is read once. A source whose file is not the recorded one, and every source where the
+        lock file is damaged, is `changed`.
+
+        Raises:
+            WorldError: the lock file, or a file of weights that has to be hashed again, cannot be read.
+        """
+        try:
+            lock = WeightLock.read(self.lock_file)
+        except DamagedFileError:
+            lock = None
+        found: dict[tuple[str, str], State] = {}
+        for name, source in sought:
+            if (name, source.backend) not in found:  # `find` takes the first of a backend
+                found[name, source.backend] = _state(name, source, lock)
+        return found
 
     def fetch(
         self,
@@ -143,6 +177,28 @@ class WeightCache:
             write_atomically(self.lock_file, lock.with_pin(location, pin).content())
 
 
+def _look(name: str, source: Sought, lock: WeightLock) -> Found | None:
+    pin = lock.weights.get(source.location or "")
+    if pin is None or source.location is None or source.sha256 not in {None, pin.sha256}:
+        return None
+    path = Path(pin.path)
+    if not path.is_file():
+        return None
+    state = path.stat()
+    if (state.st_size, state.st_mtime_ns) != (pin.size, pin.changed_ns):
+        _check_unchanged(name, source, pin)
+    return Found(path, pin.sha256, pin.size, source.location, pin.revision, pin.date)
+
+
+def _state(name: str, source: Sought, lock: WeightLock | None) -> State:
+    if lock is None:
+        return "changed"
+    try:
+        return "here" if _look(name, source, lock) else "not fetched"
+    except WrongHashError:
+        return "changed"
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Wait for a lock and hold it."""
@@ -191,7 +247,7 @@ def _expected(name: str, source: WeightSource, pin: Pin | None) -> tuple[Expecte
     return (Expected(pin.sha256, f"{told} --accept-new-hash"),)
 
 
-def _check_unchanged(name: str, source: WeightSource, pin: Pin) -> None:
+def _check_unchanged(name: str, source: Sought, pin: Pin) -> None:
     file = Path(pin.path).resolve()
     digest = sha256_of(file)
     if digest != pin.sha256:
@@ -201,5 +257,5 @@ def _check_unchanged(name: str, source: WeightSource, pin: Pin) -> None:
         )
 
 
-def _command(name: str, source: WeightSource) -> str:
+def _command(name: str, source: Sought) -> str:
     return f"vitkd teachers fetch {name} --backend {source.backend}"

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ UNREADABLE = (
 )
 CODE = ("GLOBAL", "UNSUPPORTED CLASS", "REDUCE")
 """Words of a refusal of torch's reader by which the file would call something."""
+ARCHIVE = b"PK\x03\x04"  # by this torch tells its archives from its legacy format
+SHARES = 16  # of the weights: as much as one of them is mapped at a time
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -94,14 +96,16 @@ def _sha256(path: Path) -> str:
 class StoredWeights(Mapping[str, Tensor]):
     """The tensors of a file by name; floating ones come as float32, and memory is theirs alone.
 
-    safetensors and arrays are read when they are asked for, one at a time, so that no more than what is kept
-    of them is in memory; a checkpoint is read at once. `shapes` are tensors on the meta device.
+    They are read when they are asked for, one at a time, so that little more than what is kept of them is in
+    memory, and nothing of what a checkpoint holds beside them (an optimiser's state, a second network). The
+    exceptions are checkpoints of torch's legacy format (before 1.6) and compressed archives: those cannot be
+    mapped and are read at once, whole. `shapes` are tensors on the meta device.
 
     Raises:
-        DamagedFileError: (on reading) a value is not finite.
+        DamagedFileError: (on reading) a value is not finite, or the file cannot be read any more.
     """
 
-    def __init__(self, path: Path, places: Mapping[str, Path | Tensor], shapes: Mapping[str, Tensor]) -> None:
+    def __init__(self, path: Path, places: Mapping[str, Place], shapes: Mapping[str, Tensor]) -> None:
         self.path = path
         self.shapes = shapes
         self._places = dict(places)
@@ -111,6 +115,8 @@ class StoredWeights(Mapping[str, Tensor]):
         place = self._places[name]
         if isinstance(place, Path):
             tensor = _read_one(place, name)
+        elif isinstance(place, _MappedCheckpoint):
+            tensor = place.read(name)
         else:
             tensor = self._places[name] = _as_float32(place, copy=False)
         if not _is_finite(tensor):
@@ -136,14 +142,18 @@ def read_weights(path: Path) -> StoredWeights:
         WorldError: no such file. DamagedFileError: it is truncated or of none of these kinds.
         BadInputError: it holds code (a pickled object, a TorchScript archive), or no tensors by name.
     """
-    places: dict[str, Path | Tensor] = {}
+    places: dict[str, Place] = {}
     shapes: dict[str, Tensor] = {}
     for file in weight_files(path):
         if file.suffix in LISTED:
             found = LISTED[file.suffix](file)
             places |= dict.fromkeys(found, file)
+        elif _can_be_mapped(file):
+            mapped = _MappedCheckpoint(file)
+            found = mapped.shapes
+            places |= dict.fromkeys(found, mapped)
         else:
-            tensors = _checkpoint(file)
+            tensors = _checkpoint(file, mapped=False)
             found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
             places |= tensors
         shapes |= {name: torch.empty(shape, device="meta") for name, shape in found.items()}
@@ -211,12 +221,48 @@ def _reason(error: Exception) -> str:
     return "it is damaged, or neither safetensors nor a torch checkpoint of tensors nor an .npz archive"
 
 
-def _checkpoint(path: Path) -> dict[str, Tensor]:
+def _can_be_mapped(path: Path) -> bool:
+    """Say whether the tensors of a checkpoint stand in it as they are: in an archive, and not compressed."""
+    with _reading(path):
+        with path.open("rb") as file:
+            if file.read(len(ARCHIVE)) != ARCHIVE or not zipfile.is_zipfile(file):
+                return False
+        with zipfile.ZipFile(path) as archive:
+            return all(record.compress_type == zipfile.ZIP_STORED for record in archive.infolist())
+
+
+class _MappedCheckpoint:
+    """The tensors of an archive, of which no more than a share stays mapped: mapped pages count as memory."""
+
+    def __init__(self, path: Path) -> None:
+        tensors = _checkpoint(path, mapped=True)
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        self._path = path
+        self._share = sum(tensor.nbytes for tensor in tensors.values()) // SHARES
+        self._left = -1  # nothing is mapped: a process that reads what was cut off since is killed
+        self._mapped: dict[str, Tensor] = {}
+
+    def read(self, name: str) -> Tensor:
+        """Read one tensor into memory of its own."""
+        if self._left < 0:
+            self._mapped = {}  # unmaps, and before the next: both would count
+            self._mapped, self._left = _checkpoint(self._path, mapped=True), self._share
+        with _reading(self._path):
+            tensor = self._mapped[name].detach()
+        self._left -= tensor.nbytes
+        return _as_float32(tensor, copy=True)
+
+
+Place: TypeAlias = Path | Tensor | _MappedCheckpoint
+"""Where a tensor is: in a file that is opened for each, at hand, or in a checkpoint that is mapped."""
+
+
+def _checkpoint(path: Path, *, mapped: bool) -> dict[str, Tensor]:
     settings: list[Any] = [argparse.Namespace]  # releases keep those of their training beside the weights
     with _reading(path), torch.serialization.safe_globals(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="'torch.load' received a zip file")
         warnings.filterwarnings("ignore", message="Detected pickle protocol")
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     if isinstance(content, Mapping):
         held = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), content)
         if held and all(isinstance(tensor, Tensor) for tensor in held.values()):
