@@ -3,7 +3,7 @@
 from vitkd_bench.contracts.cell import CellFacts, class_indices
 from vitkd_bench.contracts.data import Examples, Reader
 from vitkd_bench.contracts.features import Batch, Features
-from vitkd_bench.contracts.method import Method
+from vitkd_bench.contracts.method import Method, TeacherRun
 from vitkd_bench.contracts.needs import NEEDS, unmet
 from vitkd_bench.contracts.network import Network
 
@@ -16,6 +16,7 @@ __all__ = [
     "Method",
     "Network",
     "Reader",
+    "TeacherRun",
     "class_indices",
     "unmet",
 ]

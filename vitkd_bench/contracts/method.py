@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from vitkd_bench.spec import Settings
+from vitkd_bench.spec import Architecture, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from vitkd_bench.attention import AttentionCall
     from vitkd_bench.contracts.cell import CellFacts
     from vitkd_bench.contracts.features import Batch, Features, Losses
     from vitkd_bench.contracts.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherRun:
+    """A run that a method needs first: the network that it trains is the method's teacher.
+
+    `student` is what it trains, None for the cell's own student; `reads` is what it learns from: the `cell`'s
+    teacher, `nothing`, or another such run.
+    """
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    student: Architecture | None = None
+    reads: Literal["cell", "nothing"] | TeacherRun = "nothing"
 
 
 class Method:
@@ -37,6 +52,14 @@ class Method:
     @classmethod
     def refuses(cls, config: Any, cell: CellFacts) -> str | None:
         """Say in one sentence why this cell cannot work, or nothing."""
+        return None
+
+    @classmethod
+    def teacher_run(cls, config: Any, cell: CellFacts) -> TeacherRun | None:
+        """Name the run whose network is the teacher in place of the cell's: an assistant, an earlier self.
+
+        It is planned, priced, trained and kept like any other preparation.
+        """
         return None
 
     def peers(self) -> int:

@@ -43,5 +43,14 @@ class Network(Protocol):
     def clear(self) -> None:
         """Forget what the last forward read and injected."""
 
+    def weights(self) -> dict[str, Tensor]:
+        """Give parameters and stored buffers under the names of timm's `VisionTransformer`, detached.
+
+        A student has these names itself; a network of another library is renamed.
+
+        Raises:
+            BadInputError: it has parts that timm has no name for.
+        """
+
     def parameters(self) -> Any:
         """Trainable tensors."""

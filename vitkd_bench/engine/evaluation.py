@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitkd_bench.contracts import CellFacts, Examples
-from vitkd_bench.contracts.taps import LOGITS
+from vitkd_bench.contracts.taps import LOGITS, POOLED
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.measures import classification, fidelity, knn_accuracy
 from vitkd_bench.networks import ViTNetwork
@@ -73,9 +73,9 @@ def features(network: ViTNetwork, examples: Examples, device: torch.device) -> T
     network.eval()
     found = []
     for pixels in _pixels(examples, device):
-        pooled = network(pixels).pooled
+        pooled = network(pixels, frozenset({POOLED})).pooled
         if pooled is None:
-            raise TypeError("a network of ours always gives pooled features")
+            raise TypeError("the network gave no pooled features")
         found.append(pooled.float().cpu())
         network.clear()
     return torch.cat(found)

@@ -16,9 +16,9 @@ import torch
 from vitkd_bench.engine.provenance import provenance
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.networks import ViTNetwork, fingerprint
-from vitkd_bench.plan import baseline_of
+from vitkd_bench.plan import MAKERS, baseline_of
 from vitkd_bench.registry import METHODS
-from vitkd_bench.spec import Architecture, CellNames, Failure, Record, Run, Teacher
+from vitkd_bench.spec import SELF, Architecture, CellNames, Failure, Record, Run, Teacher
 
 
 @dataclass(slots=True)
@@ -62,6 +62,32 @@ def done_record(
     )
 
 
+def prepared_record(  # noqa: PLR0913  (the fields of a record, all by name)
+    run: Run,
+    teacher: Teacher,
+    *,
+    metrics: dict[str, dict[str, float]],
+    split_hash: str,
+    weights_sha256: str,
+    teacher_weights: Mapping[str, Any],
+    seconds: float,
+    device: torch.device,
+    notes: tuple[str, ...] = (),
+) -> Record:
+    """Write the record of a preparation that took no training steps."""
+    return Record(
+        **_common(run, teacher),
+        status="done",
+        split_hash=split_hash,
+        config=run.plain(),
+        metrics=metrics,
+        weights_sha256=weights_sha256,
+        cost={"wall_s": round(seconds, 3), "device": device.type},
+        provenance=provenance(device, teacher_weights),
+        notes=notes,
+    )
+
+
 def failed_record(
     run: Run, teacher: Teacher | None, error: Failure, trainee: Trainee | None = None
 ) -> Record:
@@ -85,6 +111,8 @@ def describe_student(architecture: Architecture) -> str:
 
 def _common(run: Run, teacher: Teacher | None) -> dict[str, Any]:
     entry = METHODS.get(run.method.name)
+    if run.teacher and run.teacher.name == SELF:
+        teacher = None
     facts: Mapping[str, Any] = {
         "teacher": teacher and {"family": teacher.family, "group": teacher.group, "seen": list(teacher.seen)},
         "method": {"title": entry.title, "kind": entry.kind, "control_of": None},
@@ -93,7 +121,7 @@ def _common(run: Run, teacher: Teacher | None) -> dict[str, Any]:
         "run_id": run.id,
         "cell_key": run.cell_key,
         "cell": CellNames(
-            teacher=run.teacher.name if run.teacher else None,
+            teacher=teacher.name if teacher else None,
             student=describe_student(run.student),
             method=run.method.name,
             dataset=run.dataset.name,
@@ -102,7 +130,7 @@ def _common(run: Run, teacher: Teacher | None) -> dict[str, Any]:
         "facts": dict(facts),
         "versions": run.versions,
         "seed": run.seed,
-        "baseline": None if entry.kind == "pretraining" else baseline_of(run).id,
+        "baseline": None if entry.kind in MAKERS else baseline_of(run).id,
         "protocol": run.protocol,
         "label_space": run.dataset.label_space,
         "needs_teacher_at_test": entry.needs_teacher_at_test,

@@ -21,23 +21,23 @@ from vitkd_bench.engine.evaluation import (
 )
 from vitkd_bench.engine.options import Interrupted, PackOptions
 from vitkd_bench.engine.outcome import Outcome, digest, done_record, failed_record, weights_bytes
+from vitkd_bench.engine.probing import fit_probe
 from vitkd_bench.engine.setting import Setting, settle
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.measures import predictions
 from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.pipeline import TrainStream, plain_batches
 from vitkd_bench.records import Preparations, Store, write_atomically
-from vitkd_bench.registry import load_extension
-from vitkd_bench.spec import Failure, Pack, Plan, Run, VitkdError
+from vitkd_bench.registry import METHODS, load_extension
+from vitkd_bench.spec import Failure, Pack, Plan, Record, Run, VitkdError
 
 HEARTBEAT_S = 1.0
 
 
 def is_done(run: Run, plan: Plan, store: Store, preparations: Preparations) -> bool:
     """Say whether a run needs no work: what the plan asks of it is there and sound."""
-    if run.id in plan.preparations:
-        return preparations.ready(run.id) is not None
-    return store.serves(plan, run.id)
+    made = run.id not in plan.preparations or preparations.ready(run.id) is not None
+    return made and (run.id not in plan.runs or store.serves(plan, run.id))
 
 
 def run_pack(plan: Plan, pack: Pack, store: Store, preparations: Preparations, options: PackOptions) -> None:
@@ -54,7 +54,10 @@ def run_pack(plan: Plan, pack: Pack, store: Store, preparations: Preparations, o
         load_extension(Path(extension))
     everything = plan.all_runs()
     runs = [everything[id_] for id_ in pack.runs if not is_done(everything[id_], plan, store, preparations)]
-    if runs:
+    if runs and METHODS.get(runs[0].method.name).kind == "probe":
+        for run in runs:
+            fit_probe(plan, run, store, preparations, options)
+    elif runs:
         setting = settle(plan, runs, preparations, options)
         _Loop(plan, store, preparations, options, setting).run()
 
@@ -223,17 +226,26 @@ class _Loop:
             return
         trainees = self.trainees
         outcomes = self._evaluate_last(trainees)
-        self._evaluate_selected(trainees, outcomes)
+        if self.setting.wanted:
+            self._evaluate_selected(trainees, outcomes)
         for trainee, outcome in zip(trainees, outcomes, strict=True):
             record = done_record(
                 trainee, outcome, self.setting.splits.split_hash, self.setting.teacher_weights
             )
             if not trainee.alive:
                 continue  # its outputs on some split are no numbers
-            if self.plan.keep == "student":
-                write_atomically(self.store.weights_path(trainee.run.id), weights_bytes(trainee.trained()))
-            self.store.write(record, outcome.predictions)
+            self._keep(trainee, record, outcome)
             self._forget(trainee)
+
+    def _keep(self, trainee: Trainee, record: Record, outcome: Outcome) -> None:
+        """Put a finished run where it is asked for: among the preparations, among the records, or both."""
+        weights = weights_bytes(trainee.trained())
+        if self.setting.preparing:
+            self.preparations.write(record, weights)
+        if trainee.run.id in self.plan.runs:
+            if self.plan.keep == "student":
+                write_atomically(self.store.weights_path(trainee.run.id), weights)
+            self.store.write(record, outcome.predictions)
 
     def _evaluate_last(self, trainees: list[Trainee]) -> list[Outcome]:
         outcomes = [Outcome(notes=list(self.setting.notes(trainee))) for trainee in trainees]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from vitkd_bench.contracts import CellFacts, Examples
 from vitkd_bench.engine.options import PackOptions
+from vitkd_bench.engine.teacher import read_teacher
 from vitkd_bench.engine.trainee import Trainee
-from vitkd_bench.networks import ViTNetwork, load_teacher, weights_sha256
+from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.pipeline import Splits, open_splits
 from vitkd_bench.records import Preparations
 from vitkd_bench.registry import METHODS, TEACHERS
-from vitkd_bench.spec import Failure, Plan, Recipe, Run, Teacher, TeacherUse, WorldError
+from vitkd_bench.spec import Failure, Plan, Recipe, Run
 
 
 @dataclass
@@ -23,6 +23,8 @@ class Setting:
     """Everything that a pack's loop needs.
 
     `trainees` are in the order of the pack; `stillborn` are runs whose student or method could not be made.
+    `preparing` says that what is trained here is read by other runs, `pretraining` that it makes a teacher of
+    the registry.
     """
 
     plan: Plan
@@ -35,10 +37,16 @@ class Setting:
     teacher_weights: dict[str, str | None]
     cell: CellFacts
     pretraining: bool
+    preparing: bool
     has_head: bool
     num_classes: int
     trainees: list[Trainee] = field(default_factory=list)
     stillborn: list[tuple[Run, Failure]] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether some cell asks for what is trained here; otherwise other runs alone read it."""
+        return any(trainee.run.id in self.plan.runs for trainee in self.trainees)
 
     def begin(self, run: Run) -> None:
         """Draw a run's student and make its method; what a stranger's method raises ends that run alone."""
@@ -53,7 +61,10 @@ class Setting:
         return Trainee(run, _cell(run, self.cell, len(self.splits.train)), self.num_classes, self.device)
 
     def evaluated(self) -> Iterator[tuple[str, Examples]]:
-        """Give the splits that the plan asks for, by name."""
+        """Give the splits that the plan asks for, by name; of what no cell asks for val alone."""
+        if not self.wanted:
+            yield "val", self.splits.val
+            return
         name = self.trainees[0].run.dataset.name
         for split in self.plan.evaluate.get(name, ("val", "test")):
             if split in {"val", "test"}:
@@ -81,8 +92,8 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
     first = runs[0]
     device = torch.device(options.device)
     splits = open_splits(first.dataset, options.roots, first.student.image_size)
-    teacher, cell, weights = _teacher(plan, runs, preparations, device)
-    pretraining = first.id in plan.preparations
+    read = read_teacher(plan, runs, preparations, device)
+    pretraining = METHODS.get(first.method.name).kind == "pretraining"
     num_classes = len(first.dataset.classes)
     if pretraining:
         made = TEACHERS.get(plan.prepares[first.id])
@@ -94,10 +105,16 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
         views=METHODS.get(first.method.name).method.views,
         device=device,
         splits=splits,
-        teacher=teacher,
-        teacher_weights=weights,
-        cell=cell,
+        teacher=read.network if read else None,
+        teacher_weights=read.known if read else {},
+        cell=CellFacts(
+            first.student,
+            first.dataset,
+            read.contract if read else None,
+            read.architecture if read else None,
+        ),
         pretraining=pretraining,
+        preparing=first.id in plan.preparations,
         has_head=num_classes > 0,
         num_classes=num_classes,
     )
@@ -115,35 +132,3 @@ def _cell(run: Run, shared: CellFacts, train_size: int) -> CellFacts:
         run.recipe,
         train_size,
     )
-
-
-def _teacher(
-    plan: Plan, runs: list[Run], preparations: Preparations, device: torch.device
-) -> tuple[ViTNetwork | None, CellFacts, dict[str, str | None]]:
-    first = runs[0]
-    use = next((run.teacher for run in runs if run.teacher), None)
-    if use is None:
-        return None, CellFacts(first.student, first.dataset), {}
-    facts: Teacher = TEACHERS.get(use.name)
-    architecture = facts.architecture.with_(image_size=use.image_size)
-    path, known = _weights(plan, use, preparations)
-    if use.position_interpolation:
-        facts = facts.model_copy(update={"position_interpolation": use.position_interpolation})
-    network = load_teacher(facts, architecture, path, use.backend).to(device)
-    known["backend"] = network.backend
-    return network, CellFacts(first.student, first.dataset, facts, architecture), known
-
-
-def _weights(plan: Plan, use: TeacherUse, preparations: Preparations) -> tuple[Path, dict[str, str | None]]:
-    if use.preparation:
-        record = preparations.ready(use.preparation)
-        if record is None or record.weights_sha256 is None:
-            raise WorldError(f"teacher {use.name}: its preparation {use.preparation} is not there")
-        return preparations.weights(use.preparation), {"sha256": record.weights_sha256}
-    source = plan.sources[use.pin]
-    found = weights_sha256(Path(source.path))
-    if found != source.sha256:
-        raise WorldError(
-            f"teacher {use.name}: {source.path} has changed since the plan was made (sha256 {found[:12]})"
-        )
-    return Path(source.path), {"sha256": found, "preflight": source.preflight}

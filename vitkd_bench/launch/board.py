@@ -10,8 +10,8 @@ from vitkd_bench.launch.folder import Ended, LaunchFolder
 from vitkd_bench.launch.labels import run_labels
 from vitkd_bench.launch.order import ordered
 from vitkd_bench.launch.training import ENGINE, Engine, load_engine
+from vitkd_bench.plan import contract_of
 from vitkd_bench.records import Preparations, Store
-from vitkd_bench.registry import TEACHERS
 from vitkd_bench.spec import Failure, Pack, Plan
 
 
@@ -96,9 +96,8 @@ class Board:
 
     def is_done(self, run: str) -> bool:
         """Whether a run or preparation needs no more work, as the disk says now."""
-        if run in self.plan.preparations:
-            return self.preparations.ready(run) is not None
-        return self.store.serves(self.plan, run)
+        made = run not in self.plan.preparations or self.preparations.ready(run) is not None
+        return made and (run not in self.plan.runs or self.store.serves(self.plan, run))
 
     def give_up(self, pack: Pack, kind: str, message: str) -> None:
         """Leave a failed record for every unfinished run of a pack, and end it."""
@@ -123,7 +122,9 @@ class Board:
 
     def _fail(self, run_id: str, failure: Failure) -> None:
         run = self.plan.all_runs()[run_id]
-        teacher = TEACHERS.get(run.teacher.name) if run.teacher else None
+        use = run.teacher
+        made_by = self.plan.preparations.get(use.preparation or "") if use else None
+        teacher = contract_of(use, made_by)[0] if use else None
         self.store.write(self.engine.failed_record(run, teacher, failure))
         self.store.clear_live(run_id)
 
@@ -145,9 +146,9 @@ class Board:
         if not pack.preparation:
             return self._before.issuperset(pack.runs)
         readers = [other for other in self.packs if set(pack.runs).intersection(other.needs)]
-        # a plan of nothing but preparations wants them for their own sake
-        unread = bool(readers) and all(map(self.over, readers))
-        return unread or all(map(self.is_ready, pack.runs))
+        # a plan of nothing but preparations wants them for their own sake, and a cell its own run
+        unread = bool(readers) and all(map(self.over, readers)) and not self.plan.runs.keys() & set(pack.runs)
+        return unread or all(map(self.is_done, pack.runs))
 
     def _blocked(self, pack: Pack) -> str | None:
         """Name the failed preparation without which the pack cannot run."""

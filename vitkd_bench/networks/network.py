@@ -12,6 +12,7 @@ from vitkd_bench.attention import AttentionCall, Tap
 from vitkd_bench.contracts import Features
 from vitkd_bench.contracts.taps import LOGITS, POOLED, blocks_of
 from vitkd_bench.networks.anatomy import anatomy_of, pooled_and_logits
+from vitkd_bench.networks.timm_names import timm_weights
 from vitkd_bench.networks.watch import Watch, Wish
 from vitkd_bench.spec import Architecture, BadInputError, PixelStats, WeightSource
 from vitkd_bench.spec.teacher import Backend
@@ -49,6 +50,7 @@ class ViTNetwork(nn.Module):
         self.pixels = pixels
         self.frozen = frozen
         self.source = source
+        self.probe: nn.Linear | None = None
         self.anatomy = anatomy_of(module)
         self.register_buffer("_mean", torch.tensor(pixels.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(pixels.std).view(1, -1, 1, 1), persistent=False)
@@ -74,7 +76,24 @@ class ViTNetwork(nn.Module):
     @property
     def has_head(self) -> bool:
         """Whether there are logits."""
-        return isinstance(self.anatomy.head_of(self.module), nn.Linear)
+        return self.probe is not None or isinstance(self.anatomy.head_of(self.module), nn.Linear)
+
+    def attach_probe(self, weight: Tensor, bias: Tensor) -> None:
+        """Take the logits from now on from a linear head (K, D), (K,) on the pooled features, frozen.
+
+        Raises:
+            BadInputError: a head for features of another width.
+        """
+        classes, width = weight.shape
+        if width != self.architecture.size.width:
+            raise BadInputError(f"a probe of width {width} on features of {self.architecture.size.width}")
+        self.probe = nn.Linear(width, classes)
+        self.probe.load_state_dict({"weight": weight.float(), "bias": bias.float()})
+        self.probe.requires_grad_(False)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Give its weights by timm's names, whichever library it is of (`networks.timm_names`)."""
+        return timm_weights(self.module, self.architecture)
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  (torch's signature)
         """Switch training mode; a frozen network stays in eval mode."""
@@ -118,6 +137,8 @@ class ViTNetwork(nn.Module):
         if seen.output is not None:
             given, logits = pooled_and_logits(seen.output, head=self.has_head)
             pooled = given if pooled is None else pooled
+        if self.probe is not None and LOGITS in taps and pooled is not None:
+            logits = self.probe(pooled)
         return Features(logits, pooled, self._tap.calls, seen.tokens)
 
     def clear(self) -> None:
@@ -138,8 +159,8 @@ class ViTNetwork(nn.Module):
         return Wish(
             attention=blocks_of(taps, "attention"),
             tokens=blocks_of(taps, "tokens"),
-            pooled=not self.frozen or POOLED in taps,
-            logits=LOGITS in taps or not self.frozen,
+            pooled=not self.frozen or POOLED in taps or (LOGITS in taps and self.probe is not None),
+            logits=(LOGITS in taps and self.probe is None) or not self.frozen,
         )
 
     def __call__(

@@ -12,11 +12,14 @@ MOST_RUNS = 8
 
 
 def make_packs(preparations: Mapping[str, Run], runs: Mapping[str, Run]) -> tuple[Pack, ...]:
-    """Group runs; preparations come first, one to a pack, each after those that it needs."""
+    """Group runs; preparations come first, one to a pack, each after those that it needs.
+
+    A run that others need is trained once, as a preparation, also where it is a cell's own.
+    """
     first = [_pack([run], preparation=True) for run in preparations.values()]
     groups: dict[tuple[str, str, int], list[Run]] = {}
-    for run in runs.values():
-        pin = run.teacher.pin if run.teacher else ""
+    for run in (run for id_, run in runs.items() if id_ not in preparations):
+        pin = f"{run.teacher.pin} {run.teacher.head_pin}" if run.teacher else ""
         groups.setdefault((run.stream_key, pin, METHODS.get(run.method.name).method.views), []).append(run)
     return (*first, *(_pack(part) for group in groups.values() for part in _parts(group)))
 
@@ -28,10 +31,10 @@ def _parts(group: list[Run]) -> Iterable[list[Run]]:
 
 def _pack(runs: list[Run], *, preparation: bool = False) -> Pack:
     ids = tuple(run.id for run in runs)
-    needs = {run.teacher.preparation for run in runs if run.teacher} - {None}
+    needs = {made for run in runs if run.teacher for made in run.teacher.preparations}
     return Pack(
         id=content_hash(list(ids)),
         runs=ids,
-        needs=tuple(sorted(filter(None, needs))),
+        needs=tuple(sorted(needs)),
         preparation=preparation,
     )

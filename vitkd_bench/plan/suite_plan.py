@@ -13,6 +13,7 @@ from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.packs import make_packs
 from vitkd_bench.plan.suite_file import SuiteFile
 from vitkd_bench.plan.teachers import PlannedTeacher, Preparations, planned_teachers
+from vitkd_bench.plan.uses import Uses, refused
 from vitkd_bench.plan.variants import Variant, variants
 from vitkd_bench.registry import RECIPES
 from vitkd_bench.spec import (
@@ -57,7 +58,7 @@ def plan_suite(suite_file: SuiteFile, inventory: Inventory, only: Sequence[str] 
     Raises:
         BadInputError: an unknown name or a bad value, by file and field.
     """
-    return _Planner(suite_file, inventory, tuple(only)).plan()
+    return _Planner(suite_file, inventory, tuple(only), Preparations(inventory)).plan()
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class _Planner:
     suite_file: SuiteFile
     inventory: Inventory
     only: tuple[str, ...]
+    preparations: Preparations
     cells: list[Cell] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     runs: dict[str, Run] = field(default_factory=dict)
@@ -72,7 +74,7 @@ class _Planner:
     def plan(self) -> Plan:
         suite = self.suite_file.suite
         recipe = resolve_recipe(self.suite_file)
-        preparations = Preparations(self.inventory)
+        preparations = self.preparations
         teachers = planned_teachers(self.suite_file, recipe, self.inventory, preparations)
         methods = variants(self.suite_file)
         _check_only(self.only)
@@ -121,12 +123,11 @@ class _Planner:
             return
         data = self._dataset(dataset)
         architecture = resolve_student(student, teacher.architecture)
+        uses = Uses(teacher, _facts(teacher, architecture, data, recipe), self.preparations)
         runs, baselines = {}, {}
         for seed in self.suite_file.suite.seeds:
-            use = teacher.use if method.entry.reads_teacher else None
-            run = Run(
-                student=architecture, method=method.use(), teacher=use, dataset=data, recipe=recipe, seed=seed
-            )
+            bare = Run(student=architecture, method=method.use(), dataset=data, recipe=recipe, seed=seed)
+            run = bare.with_method(bare.method, uses.of(method, bare))
             runs[str(seed)] = run.id
             baselines[str(seed)] = baseline_of(run).id
             self.runs.setdefault(run.id, run)
@@ -157,9 +158,8 @@ class _Planner:
         if teacher.refused:
             return Refusal(**names, kind="preflight", reason=f"{teacher.label}: {teacher.refused}")
         architecture = resolve_student(student, teacher.architecture)
-        reason = _impossible(teacher, architecture, dataset) or method.entry.refuses(
-            method.config, _facts(teacher, architecture, dataset, recipe)
-        )
+        facts = _facts(teacher, architecture, dataset, recipe)
+        reason = _impossible(teacher, architecture, dataset) or refused(method, teacher, facts)
         return Refusal(**names, kind="impossible", reason=reason) if reason else None
 
     def _wanted(self, names: dict[str, str], *, baseline: bool) -> bool:
@@ -234,12 +234,12 @@ def _impossible(teacher: PlannedTeacher, student: Architecture, dataset: Resolve
 
 def _needed(runs: dict[str, Run], preparations: dict[str, Run]) -> dict[str, Run]:
     """Keep the preparations that some run reads, and those that these read, in the order of making."""
-    wanted = {run.teacher.preparation for run in runs.values() if run.teacher}
+    wanted = {made for run in runs.values() if run.teacher for made in run.teacher.preparations}
     kept: dict[str, Run] = {}
     for id_, run in reversed(preparations.items()):
         if id_ in wanted:
             kept[id_] = run
-            wanted.add(run.teacher.preparation if run.teacher else None)
+            wanted.update(run.teacher.preparations if run.teacher else ())
     return dict(reversed(kept.items()))
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.suite_file import SuiteFile
 from vitkd_bench.registry import METHODS, RECIPES, TEACHERS
 from vitkd_bench.spec import (
+    SELF,
     Architecture,
     BadInputError,
+    Head,
     MethodUse,
     PositionInterpolation,
     Recipe,
@@ -20,6 +22,7 @@ from vitkd_bench.spec import (
     TeacherEntry,
     TeacherFacts,
     TeacherUse,
+    Training,
 )
 
 Asked = TypeVar("Asked", bound=str)
@@ -30,7 +33,7 @@ class PlannedTeacher:
     """A teacher under the suite's name, at the image size in pixels at which it is used.
 
     `use` is None and `missing` says why where its weights are not on this machine; `refused` says why those
-    that are there are not to be used.
+    that are there are not to be used. `head` is what the suite says of where its logits come from.
     """
 
     label: str
@@ -40,6 +43,7 @@ class PlannedTeacher:
     missing: str | None = None
     refused: str | None = None
     own_weights: bool = False
+    head: Literal["own", "probe"] = "own"
 
     def facts(self) -> TeacherFacts:
         """Give what a report says of the teacher."""
@@ -56,7 +60,7 @@ class PlannedTeacher:
 
 @dataclass(slots=True)
 class Preparations:
-    """The runs that make micro teachers, by id, each after those that it needs."""
+    """The runs that others need first, by id, each after those that it needs itself."""
 
     inventory: Inventory
     runs: dict[str, Run] = field(default_factory=dict)
@@ -67,8 +71,7 @@ class Preparations:
         run = self.run(teacher)
         if isinstance(run, str):
             return run
-        self.runs.setdefault(run.id, run)
-        self.prepares[run.id] = teacher.name
+        self.add(run, teacher.name)
         return TeacherUse(
             name=teacher.name,
             pin=f"run:{run.id}",
@@ -76,6 +79,11 @@ class Preparations:
             image_size=teacher.architecture.image_size,
             version=teacher.version,
         )
+
+    def add(self, run: Run, makes: str) -> None:
+        """Plan a run whose needs are planned already; `makes` is what people call its product."""
+        self.runs.setdefault(run.id, run)
+        self.prepares[run.id] = makes
 
     def run(self, teacher: Teacher) -> Run | str:
         """Resolve the pretraining run of a micro teacher."""
@@ -133,6 +141,7 @@ def planned_teachers(
                 missing=use if isinstance(use, str) else None,
                 refused=weights.refused if isinstance(weights, Source) else None,
                 own_weights=entry.weights is not None,
+                head=entry.head,
             )
         )
     return found
@@ -175,3 +184,32 @@ def _interpolation(entry: TeacherEntry, teacher: Teacher) -> PositionInterpolati
 def _unless(asked: Asked | None, own: object) -> Asked | None:
     """Leave out what the contract says anyway, so that saying it does not rename a run."""
     return None if asked == own else asked
+
+
+def contract_of(use: TeacherUse, made_by: Run | None) -> tuple[Teacher, Architecture]:
+    """Give the contract of the teacher that a run reads, and its architecture as the run uses it.
+
+    `made_by` is the run that makes it, if one does. A teacher that is no entry of the registry (an assistant,
+    an earlier self) has the contract that follows from its run: our own network with a head for its classes.
+    """
+    if made_by is None or METHODS.get(made_by.method.name).kind == "pretraining":
+        teacher = TEACHERS.get(use.name)
+        if use.position_interpolation:
+            teacher = teacher.model_copy(update={"position_interpolation": use.position_interpolation})
+        return teacher, teacher.architecture.with_(image_size=use.image_size)
+    data = made_by.dataset
+    facts = Teacher(
+        name=use.name,
+        title=f"student of {made_by.method.name}",
+        family=SELF if use.name == SELF else TEACHERS.get(use.name).family,
+        group="micro" if use.name == SELF else TEACHERS.get(use.name).group,
+        paper=METHODS.get(made_by.method.name).paper,
+        licence="",
+        architecture=made_by.student,
+        pixels=data.pixels,
+        head=Head(kind="labels", label_space=data.label_space, num_classes=len(data.classes)),
+        training=Training(method=made_by.method.name, recipe=made_by.recipe.name, dataset=data.name),
+        objective=made_by.method.name,
+        seen=() if use.name == SELF else TEACHERS.get(use.name).seen,
+    )
+    return facts, made_by.student

@@ -11,6 +11,12 @@ from vitkd_bench.plan.suite_file import SuiteFile
 from vitkd_bench.registry import METHODS, MethodEntry
 from vitkd_bench.spec import BadInputError, MethodFacts, MethodUse, Settings
 
+MAKERS = {
+    "pretraining": "makes teachers; it is run for a teacher that names it",
+    "probe": "makes the head of a teacher; say head: probe at the teacher",
+}
+"""Kinds of methods that no suite names: what they are run for instead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -45,10 +51,8 @@ def variants(suite_file: SuiteFile) -> list[Variant]:
     for i, asked in enumerate(suite_file.suite.methods):
         where = f"{suite_file.path}: methods.{i}"
         entry = METHODS.get(asked.name, where)
-        if entry.kind == "pretraining":
-            raise BadInputError(
-                f"{where}: {entry.name!r} makes teachers; it is run for a teacher that names it"
-            )
+        if entry.kind in MAKERS:
+            raise BadInputError(f"{where}: {entry.name!r} {MAKERS[entry.kind]}")
         found += [
             Variant(label, entry, entry.method.Config.parse(settings, f"{where} ({asked.name})"))
             for label, settings in _spread(asked.label, asked.settings, where)

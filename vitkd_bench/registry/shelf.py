@@ -43,8 +43,10 @@ KINDS = (
     "online",
     "teacher",
     "pretraining",
+    "probe",
 )
-"""What a method transfers, or does: `teacher` methods change the teacher, `pretraining` makes one."""
+"""What a method transfers, or does: `teacher` methods change the teacher, `pretraining` makes one, `probe`
+fits a head to its frozen features."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,5 +144,4 @@ class Plan(Frozen):
 
 
 def _preparations_of(run: Run) -> tuple[str, ...]:
-    made = run.teacher.preparation if run.teacher else None
-    return (made,) if made else ()
+    return run.teacher.preparations if run.teacher else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ from vitkd_bench.spec.teacher import Backend, PositionInterpolation
 from vitkd_bench.spec.versions import VERSIONS
 
 PREPARED = "run:"
+SELF = "self"
+"""Name of a teacher that is the student itself, trained before: no teacher of the registry is read."""
 
 
 class TeacherUse(Frozen):
@@ -23,7 +25,9 @@ class TeacherUse(Frozen):
 
     `pin` is `run:<id>` of the preparation that makes it or `sha256:<digest>` of a file. `key` is the pin
     without versions: the same for a file, the preparation's cell key for a micro teacher. `image_size` in
-    pixels. `backend` and `position_interpolation` are given where they are not the contract's own.
+    pixels. `backend` and `position_interpolation` are given where they are not the contract's own. `head` is
+    given where its logits come from another head than its own; `head_pin` and `head_key` then name the run
+    that fits that head, as `pin` and `key` do.
     """
 
     name: str
@@ -33,16 +37,31 @@ class TeacherUse(Frozen):
     version: int
     backend: Backend | None = None
     position_interpolation: PositionInterpolation | None = None
+    head: Literal["probe"] | None = None
+    head_pin: str | None = None
+    head_key: str | None = None
 
-    def declared_as(self, pin: str, value: str) -> dict[str, Any]:
-        """Give what of it can change a number, named by its pin or its key."""
-        asked = {"backend": self.backend, "position_interpolation": self.position_interpolation}
-        return {pin: value, "image_size": self.image_size, **{k: v for k, v in asked.items() if v}}
+    def declared_as(self, which: Literal["pin", "key"]) -> dict[str, Any]:
+        """Give what of it can change a number, each made thing named by its pin or by its key."""
+        asked = {
+            "backend": self.backend,
+            "position_interpolation": self.position_interpolation,
+            "head": self.head,
+            f"head_{which}": getattr(self, f"head_{which}"),
+        }
+        given = {k: v for k, v in asked.items() if v}
+        return {which: getattr(self, which), "image_size": self.image_size, **given}
 
     @property
     def preparation(self) -> str | None:
         """Id of the run that makes this teacher, if one does."""
         return self.pin.removeprefix(PREPARED) if self.pin.startswith(PREPARED) else None
+
+    @property
+    def preparations(self) -> tuple[str, ...]:
+        """Ids of all runs that must be there before this teacher can be used."""
+        made = [pin for pin in (self.pin, self.head_pin) if pin and pin.startswith(PREPARED)]
+        return tuple(pin.removeprefix(PREPARED) for pin in made)
 
 
 class MethodUse(Frozen):
@@ -91,7 +110,7 @@ class Run(Frozen):
     @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits; equal declarations give equal ids on every machine."""
-        teacher = self.teacher and self.teacher.declared_as("pin", self.teacher.pin)
+        teacher = self.teacher and self.teacher.declared_as("pin")
         return content_hash(
             {**self._declared(), "teacher": teacher, "seed": self.seed, "versions": self.versions}
         )
@@ -99,7 +118,7 @@ class Run(Frozen):
     @cached_property
     def cell_key(self) -> str:
         """The id without versions and seed: same key, other id means that a record is stale."""
-        teacher = self.teacher and self.teacher.declared_as("key", self.teacher.key)
+        teacher = self.teacher and self.teacher.declared_as("key")
         return content_hash({**self._declared(), "teacher": teacher})
 
     @cached_property

@@ -66,13 +66,16 @@ class TeacherEntry(NamedEntry):
     """A teacher; `weights` is a file of one's own, `image_size` the side in pixels at which it is used.
 
     `backend` says whose form of the network and of the file is meant, the contract's first where it is left
-    out; `position_interpolation` how a position embedding is brought to another grid.
+    out; `position_interpolation` how a position embedding is brought to another grid. `head` says where
+    logits come from, for methods that read them: the `own` head, or a linear `probe` that is fitted on its
+    frozen features to the cell's data first.
     """
 
     weights: str | None = None
     image_size: int | None = Field(default=None, gt=0)
     backend: Backend | None = None
     position_interpolation: PositionInterpolation | None = None
+    head: Literal["own", "probe"] = "own"
 
 
 class RecipeEntry(Frozen):

@@ -27,9 +27,12 @@ OPENAI_PIXELS = PixelStats(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.2686
 
 
 class Head(Frozen):
-    """A classification head among the weights: its label space, and how many logits it gives."""
+    """A classification head: its label space, and how many logits it gives.
 
-    kind: Literal["labels", "text"]
+    `labels` and `text` stand among the weights; `probe` is fitted on frozen features to the cell's data.
+    """
+
+    kind: Literal["labels", "text", "probe"]
     label_space: str
     num_classes: int = Field(gt=1)
 
@@ -109,7 +112,7 @@ class Teacher(Frozen):
         return self.architecture.components.present()
 
     @property
-    def head_kind(self) -> Literal["labels", "text", "none"]:
+    def head_kind(self) -> Literal["labels", "text", "probe", "none"]:
         """What gives this teacher logits: a head of labels, one made of texts, or nothing."""
         if self.head:
             return self.head.kind

@@ -1,0 +1,90 @@
+"""The teacher that the runs of a pack read: its weights found and checked, its head where it needs one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from vitkd_bench.networks import ViTNetwork, load_teacher, weights_sha256
+from vitkd_bench.plan import contract_of, probed
+from vitkd_bench.records import Preparations
+from vitkd_bench.registry import METHODS
+from vitkd_bench.spec import (
+    Architecture,
+    Plan,
+    Record,
+    ResolvedDataset,
+    Run,
+    Teacher,
+    TeacherUse,
+    WorldError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTeacher:
+    """A loaded teacher, its contract (with the head that is used), and what is known of its weights."""
+
+    network: ViTNetwork
+    contract: Teacher
+    architecture: Architecture
+    known: dict[str, str | None]
+
+
+def read_teacher(
+    plan: Plan, runs: list[Run], preparations: Preparations, device: torch.device
+) -> ReadTeacher | None:
+    """Load the one teacher that some of `runs` read; None if none does.
+
+    Raises:
+        WorldError: its weights or its probe are not there, or are not those of the plan.
+    """
+    run = next((run for run in runs if run.teacher), None)
+    if run is None or run.teacher is None:
+        return None
+    use = run.teacher
+    made_by = plan.preparations.get(use.preparation) if use.preparation else None
+    contract, architecture = contract_of(use, made_by)
+    path, known = _weights(plan, use, preparations)
+    network = load_teacher(contract, architecture, path, use.backend)
+    known["backend"] = network.backend
+    if use.head == "probe":
+        contract = probed(contract, run.dataset)
+        known["probe_sha256"] = _attach_probe(network, use, run.dataset, preparations)
+    return ReadTeacher(network.to(device), contract, architecture, known)
+
+
+def _weights(plan: Plan, use: TeacherUse, preparations: Preparations) -> tuple[Path, dict[str, str | None]]:
+    if use.preparation:
+        record = _ready(use.preparation, f"teacher {use.name}", preparations)
+        made_by = METHODS.get(plan.preparations[use.preparation].method.name)
+        # not the registry's teacher, whose weights all records of one name share, but one made from it
+        name = "sha256" if made_by.kind == "pretraining" else "made_sha256"
+        return preparations.weights(use.preparation), {name: record.weights_sha256}
+    source = plan.sources[use.pin]
+    found = weights_sha256(Path(source.path))
+    if found != source.sha256:
+        raise WorldError(
+            f"teacher {use.name}: {source.path} has changed since the plan was made (sha256 {found[:12]})"
+        )
+    return Path(source.path), {"sha256": found, "preflight": source.preflight}
+
+
+def _attach_probe(
+    network: ViTNetwork, use: TeacherUse, dataset: ResolvedDataset, preparations: Preparations
+) -> str | None:
+    id_ = use.preparations[-1]
+    record = _ready(id_, f"teacher {use.name}: probe for {dataset.name}", preparations)
+    head = safetensors.torch.load_file(preparations.weights(id_))
+    network.attach_probe(head["weight"], head["bias"])
+    return record.weights_sha256
+
+
+def _ready(preparation: str, what: str, preparations: Preparations) -> Record:
+    record = preparations.ready(preparation)
+    if record is None or record.weights_sha256 is None:
+        raise WorldError(f"{what}: its preparation {preparation} is not there")
+    return record

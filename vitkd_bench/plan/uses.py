@@ -1,0 +1,116 @@
+"""Which teacher a run reads: the cell's, with a head that fits its data, or one that is made for it first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from vitkd_bench.contracts import CellFacts, TeacherRun
+from vitkd_bench.plan.teachers import PlannedTeacher, Preparations
+from vitkd_bench.plan.variants import Variant
+from vitkd_bench.registry import METHODS, RECIPES, MethodEntry
+from vitkd_bench.spec import SELF, Head, MethodUse, ResolvedDataset, Run, Settings, Teacher, TeacherUse
+
+PROBE = "linear_probe"
+"""The method that fits a head to frozen features, and the recipe under which it stands in its run's id."""
+
+
+def probed(teacher: Teacher, dataset: ResolvedDataset) -> Teacher:
+    """Give the contract of a teacher with a linear probe for the classes of `dataset` as its head."""
+    head = Head(kind="probe", label_space=dataset.label_space, num_classes=len(dataset.classes))
+    return teacher.model_copy(update={"head": head})
+
+
+def cell_facts(teacher: PlannedTeacher, entry: MethodEntry, cell: CellFacts) -> CellFacts:
+    """Give the facts of a cell as a method meets them: with a probe, where one is asked for and read."""
+    if teacher.head == "probe" and "logits" in entry.needs and cell.teacher is not None:
+        return replace(cell, teacher=probed(cell.teacher, cell.dataset))
+    return cell
+
+
+def refused(method: Variant, teacher: PlannedTeacher, cell: CellFacts) -> str | None:
+    """Say in one sentence why a method cannot work in a cell, or a run that must come first; or nothing."""
+    facts = cell_facts(teacher, method.entry, cell)
+    why = method.entry.refuses(method.config, facts)
+    if why and "logits" in method.entry.needs and teacher.head == "own" and facts.teacher_classes is None:
+        return f"{why}; head: probe at the teacher fits one to the data"
+    if why:
+        return why
+    for request in _chain(method.entry.method.teacher_run(method.config, facts)):
+        entry, config = _of(request)
+        own = replace(facts, student=request.student or facts.student)
+        if request.reads == "cell" and (why := entry.refuses(config, cell_facts(teacher, entry, own))):
+            return f"the run that {method.entry.name} needs first cannot be made: {why}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """Finds the teacher of each run of one cell, and plans what must be made first."""
+
+    teacher: PlannedTeacher
+    cell: CellFacts
+    preparations: Preparations
+
+    def of(self, method: Variant, run: Run) -> TeacherUse | None:
+        """Give the teacher that `run`, yet without one, reads under `method`."""
+        facts = cell_facts(self.teacher, method.entry, self.cell)
+        request = method.entry.method.teacher_run(method.config, facts)
+        return self._made(request, run) if request else self._own(method.entry)
+
+    def _own(self, entry: MethodEntry) -> TeacherUse | None:
+        """Give the cell's teacher, with a probe where the method reads logits and one is asked for."""
+        use = self.teacher.use
+        if not entry.reads_teacher or use is None:
+            return None
+        if self.teacher.head != "probe" or "logits" not in entry.needs:
+            return use
+        fit = self._probe(use)
+        self.preparations.add(fit, f"linear probe on {self.teacher.label}")
+        return use.model_copy(update={"head": "probe", "head_pin": f"run:{fit.id}", "head_key": fit.cell_key})
+
+    def _probe(self, use: TeacherUse) -> Run:
+        return Run(
+            student=self.teacher.architecture,
+            method=MethodUse(name=PROBE, version=METHODS.get(PROBE).version),
+            teacher=use,
+            dataset=self.cell.dataset,
+            recipe=RECIPES.get(PROBE),
+            seed=0,
+        )
+
+    def _made(self, request: TeacherRun, run: Run) -> TeacherUse:
+        """Plan the run that makes a teacher, after those that it needs itself."""
+        entry, config = _of(request)
+        if isinstance(request.reads, TeacherRun):
+            read: TeacherUse | None = self._made(request.reads, run)
+        else:
+            read = self._own(entry) if request.reads == "cell" else None
+        made = Run(
+            student=request.student or run.student,
+            method=MethodUse(name=entry.name, version=entry.version, settings=config.declared()),
+            teacher=read,
+            dataset=run.dataset,
+            recipe=run.recipe,
+            seed=run.seed,
+        )
+        name = read.name if read else SELF
+        self.preparations.add(made, f"{entry.name} of {name} at seed {run.seed}")
+        return TeacherUse(
+            name=name,
+            pin=f"run:{made.id}",
+            key=made.cell_key,
+            image_size=made.student.image_size,
+            version=read.version if read else 1,
+        )
+
+
+def _of(request: TeacherRun) -> tuple[MethodEntry, Settings]:
+    entry = METHODS.get(request.method)
+    return entry, entry.method.Config.parse(dict(request.settings), f"the teacher made by {request.method}")
+
+
+def _chain(request: TeacherRun | None) -> Iterator[TeacherRun]:
+    while request is not None:
+        yield request
+        request = request.reads if isinstance(request.reads, TeacherRun) else None
