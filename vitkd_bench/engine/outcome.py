@@ -133,7 +133,7 @@ def _common(run: Run, teacher: Teacher | None) -> dict[str, Any]:
         "baseline": None if entry.kind in MAKERS else baseline_of(run).id,
         "protocol": run.protocol,
         "label_space": run.dataset.label_space,
-        "needs_teacher_at_test": entry.needs_teacher_at_test,
+        "needs_teacher_at_test": entry.teacher_at_test(entry.method.Config.parse(run.method.settings)),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -63,9 +63,12 @@ def provenance(device: torch.device, teacher: Mapping[str, Any] | None = None) -
     """Describe code, libraries and hardware; CPU results depend on thread count and instruction set.
 
     `teacher` says of the teacher's weights `sha256`, `backend` and `preflight`, the verdict of the checks
-    made before the run (None where the teacher was made here, by a run with a record of its own).
+    made before the run (None where the teacher was made here, by a run with a record of its own);
+    `made_sha256` in place of `sha256` where the network that taught is no teacher of the registry but one
+    made for the run, and `probe_sha256` where its head was.
     """
     known = teacher or {}
+    made = {f"teacher_{name}": known[name] for name in ("made_sha256", "probe_sha256") if name in known}
     return {
         "code": _code(),
         "versions": _versions(),
@@ -79,6 +82,7 @@ def provenance(device: torch.device, teacher: Mapping[str, Any] | None = None) -
         "teacher_weights_sha256": known.get("sha256"),
         "teacher_backend": known.get("backend"),
         "preflight": known.get("preflight"),
+        **made,
     }
 
 

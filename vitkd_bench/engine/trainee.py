@@ -37,11 +37,14 @@ class Trainee:
         self.network = self._student(num_classes, run.seed)
         with GlobalState.fresh(seeded(run.seed, "method"), device).swapped_in(device):
             self.method: Method = self.entry.method(self.config, cell)
-            if self.method.peers():
-                seeds = [seeded(run.seed, f"peer/{i}") for i in range(self.method.peers())]
-                self.method.meet([self._student(num_classes, seed) for seed in seeds])
+            seeds = [seeded(run.seed, f"peer/{i}") for i in range(self.method.peers())]
+            peers = [self._student(num_classes, seed) for seed in seeds]
+            if peers:
+                self.method.meet(peers)
             if isinstance(self.method, nn.Module):
                 self.method.to(device)
+        inside = set(self.method.modules()) if isinstance(self.method, nn.Module) else set()
+        self.peers = [peer for peer in peers if peer in inside]
         self.random = GlobalState.fresh(run.seed, device)
         self.optimiser: torch.optim.Optimizer | None = None
         self.epoch = 0
@@ -123,11 +126,22 @@ class Trainee:
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         if self.run.recipe.clip_grad is not None:
-            everything = [p for group in self.optimiser.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(everything, self.run.recipe.clip_grad, foreach=False)
+            self._clip(self.optimiser, self.run.recipe.clip_grad)
         self.optimiser.step()
         self.step_count += 1
         self.method.after_step(self.network, batch.progress)
+
+    def _clip(self, optimiser: torch.optim.Optimizer, norm: float) -> None:
+        """Clip the gradient of the student with what is learned for it, and by itself that of each peer.
+
+        A peer that a method keeps whole is a network of its own: in one norm with it the student's step would
+        depend on how many there are.
+        """
+        of_peers = {parameter for peer in self.peers for parameter in peer.parameters()}
+        trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_([p for p in trained if p not in of_peers], norm, foreach=False)
+        for peer in self.peers:
+            nn.utils.clip_grad_norm_(peer.parameters(), norm, foreach=False)
 
     def _forward(self, batch: Batch, teacher: Features | None) -> dict[str, Tensor]:
         bf16 = self.run.recipe.precision == "bfloat16"
