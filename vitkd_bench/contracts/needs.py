@@ -48,8 +48,16 @@ def _equal(what: str, value: Callable[..., int], why: str) -> Need:
 
 def _whole_batches(method: str, cell: CellFacts) -> str | None:
     """Several samples at a time."""
-    if cell.recipe is not None and cell.recipe.batch_size < 2:
-        return f"{method} relates the samples of a batch, and recipe {cell.recipe.name} has batches of one"
+    recipe = cell.recipe
+    if recipe is None:
+        return None
+    if recipe.batch_size < 2:
+        return f"{method} relates the samples of a batch, and recipe {recipe.name} has batches of one"
+    if recipe.accumulate > 1:
+        return (
+            f"{method} relates the samples of a batch, and recipe {recipe.name} computes it in "
+            f"{recipe.accumulate} parts; set accumulate: 1"
+        )
     return None
 
 

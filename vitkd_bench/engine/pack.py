@@ -21,6 +21,7 @@ from vitkd_bench.engine.evaluation import (
 )
 from vitkd_bench.engine.options import Interrupted, PackOptions
 from vitkd_bench.engine.outcome import Outcome, digest, done_record, failed_record, weights_bytes
+from vitkd_bench.engine.parts import Part, parts_of
 from vitkd_bench.engine.probing import fit_probe
 from vitkd_bench.engine.setting import Setting, settle
 from vitkd_bench.engine.trainee import Trainee
@@ -133,19 +134,24 @@ class _Loop:
             epoch,
             native_size=self.setting.splits.dataset.image_size,
         )
-        taps = frozenset[str]().union(*(trainee.method.teacher_taps() for trainee in active))
+        sharing = [t.method for t in active if not t.method.reads_alone(t.config)]
+        taps = frozenset[str]().union(*(method.teacher_taps() for method in sharing))
         for batch in stream:
             if self.options.should_stop():
                 raise Interrupted
             moved = self._moved(batch)
-            read = self._read_teacher(moved, taps)
-            for trainee in active:
-                if trainee.alive:
-                    trainee.train_step(moved, read, len(stream))
-            if self.teacher is not None:
-                self.teacher.clear()
+            for part in parts_of(moved, self.setting.recipe.accumulate):
+                self._part(active, part, taps, len(stream))
             self._beat(active, epoch, stream_done=batch.progress)
         self._close_epoch([trainee for trainee in active if trainee.alive])
+
+    def _part(self, active: list[Trainee], part: Part, taps: frozenset[str], steps_per_epoch: int) -> None:
+        read = self._read_teacher(part.batch, taps)
+        for trainee in active:
+            if trainee.alive:
+                trainee.train_step(part, read, steps_per_epoch)
+        if self.teacher is not None:
+            self.teacher.clear()
 
     def _moved(self, batch: Batch) -> Batch:
         device = self.setting.device

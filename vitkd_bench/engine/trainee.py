@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method
+from vitkd_bench.engine.average import AverageOf
 from vitkd_bench.engine.optimiser import learning_rate, make_optimiser
+from vitkd_bench.engine.parts import Part
 from vitkd_bench.engine.randomness import GlobalState
 from vitkd_bench.networks import ViTNetwork, create_student
 from vitkd_bench.registry import METHODS
@@ -47,6 +49,7 @@ class Trainee:
         self.peers = [peer for peer in peers if peer in inside]
         self.random = GlobalState.fresh(run.seed, device)
         self.optimiser: torch.optim.Optimizer | None = None
+        self.average: AverageOf | None = None
         self.epoch = 0
         self.step_count = 0
         self.curve: list[dict[str, float]] = []
@@ -62,7 +65,7 @@ class Trainee:
 
     def _student(self, num_classes: int, seed: int) -> ViTNetwork:
         run = self.run
-        return create_student(
+        network = create_student(
             run.student,
             num_classes,
             run.dataset.pixels,
@@ -70,6 +73,11 @@ class Trainee:
             run.recipe.drop_path,
             run.recipe.initialisation,
         ).to(self.device)
+        if run.recipe.checkpointing:
+            network.checkpoint_blocks()
+        if run.recipe.compile:
+            network.module.compile()
+        return network
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -86,14 +94,16 @@ class Trainee:
         with self.random.swapped_in(self.device):
             if type(self.method).fit is not Method.fit:
                 self.method.fit(self.network, teacher, batches())
-        self.optimiser = make_optimiser(self.modules, self.run.recipe)
+        self.optimiser = make_optimiser(self.network, self.method, self.run.recipe)
+        if self.run.recipe.ema is not None:
+            self.average = AverageOf(self.network, self.run.recipe.ema)
 
-    def train_step(self, batch: Batch, teacher: Features | None, steps_per_epoch: int) -> None:
-        """Take one optimiser step; a failure ends this run and no other."""
+    def train_step(self, part: Part, teacher: Features | None, steps_per_epoch: int) -> None:
+        """Learn from a part of a batch, with a step after its last; a failure ends this run alone."""
         began = time.perf_counter()
         try:
             with self.random.swapped_in(self.device):
-                self._step(batch, teacher, steps_per_epoch)
+                self._step(part, teacher, steps_per_epoch)
         except NonFiniteLossError as error:
             self.fail("non_finite_loss", str(error))
         except Exception as error:  # noqa: BLE001  (a stranger's method may raise anything; the record says what)
@@ -101,7 +111,7 @@ class Trainee:
         finally:
             self.network.clear()
         self.seconds += time.perf_counter() - began
-        self.images += len(batch.ids)
+        self.images += len(part.batch.ids)
 
     def fail(self, kind: str, message: str) -> None:
         """End this run as failed at the present step."""
@@ -112,24 +122,36 @@ class Trainee:
             last_good_loss=self.last_good_loss,
         )
 
-    def _step(self, batch: Batch, teacher: Features | None, steps_per_epoch: int) -> None:
+    def _step(self, part: Part, teacher: Features | None, steps_per_epoch: int) -> None:
         if self.optimiser is None:
             raise RuntimeError("prepare() was not called")
-        rate = learning_rate(self.run.recipe, self.step_count, steps_per_epoch)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        if part.first:
+            self._begin_step(self.optimiser, steps_per_epoch)
+        losses = self._forward(part.batch, teacher)
+        if part.share < 1:
+            losses = {name: part.share * loss for name, loss in losses.items()}
+        total = torch.stack(list(losses.values())).sum()
+        self._note(total, losses, part)
+        total.backward()
+        if part.last:
+            self._end_step(self.optimiser, part.batch)
+
+    def _begin_step(self, optimiser: torch.optim.Optimizer, steps_per_epoch: int) -> None:
+        self._rate = learning_rate(self.run.recipe, self.step_count, steps_per_epoch)
+        for group in optimiser.param_groups:
+            group["lr"] = self._rate * group.get("scale", 1.0)
         for module in self.modules:
             module.train()
-        losses = self._forward(batch, teacher)
-        total = torch.stack(list(losses.values())).sum()
-        self._note(total, losses, rate)
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        optimiser.zero_grad(set_to_none=True)
+
+    def _end_step(self, optimiser: torch.optim.Optimizer, batch: Batch) -> None:
         if self.run.recipe.clip_grad is not None:
-            self._clip(self.optimiser, self.run.recipe.clip_grad)
-        self.optimiser.step()
+            self._clip(optimiser, self.run.recipe.clip_grad)
+        optimiser.step()
         self.step_count += 1
         self.method.after_step(self.network, batch.progress)
+        if self.average is not None:
+            self.average.move(self.network)
 
     def _clip(self, optimiser: torch.optim.Optimizer, norm: float) -> None:
         """Clip the gradient of the student with what is learned for it, and by itself that of each peer.
@@ -149,17 +171,16 @@ class Trainee:
             losses = self.method.step(self.network, teacher, batch)
         return {name: part.float() for name, part in losses.items()}
 
-    def _note(self, total: Tensor, losses: dict[str, Tensor], rate: float) -> None:
+    def _note(self, total: Tensor, losses: dict[str, Tensor], part: Part) -> None:
         value = total.item()
         if not math.isfinite(value):
-            parts = ", ".join(f"{name} {part.item():.4g}" for name, part in losses.items())
-            raise NonFiniteLossError(f"loss is {value} at step {self.step_count} ({parts})")
-        self.last_good_loss = value
-        for name, part in (("loss", total), *losses.items()):
+            told = ", ".join(f"{name} {loss.item():.4g}" for name, loss in losses.items())
+            raise NonFiniteLossError(f"loss is {value} at step {self.step_count} ({told})")
+        self.last_good_loss = value if part.first else value + (self.last_good_loss or 0.0)
+        for name, loss in (("loss", total), *losses.items()):
             key = name if name == "loss" else f"loss/{name}"
-            self._sums[key] = self._sums.get(key, 0.0) + part.item()
-        self._rate = rate
-        self._steps_this_epoch += 1
+            self._sums[key] = self._sums.get(key, 0.0) + loss.item()
+        self._steps_this_epoch += part.last
 
     def end_epoch(self, val: dict[str, float]) -> None:
         """Write the epoch into the curve, and remember the weights if val is the best so far."""
@@ -178,7 +199,7 @@ class Trainee:
 
     def trained(self) -> ViTNetwork:
         """Give the network that is evaluated and kept."""
-        result = self.method.result(self.network)
+        result = self.method.result(self.average.network if self.average else self.network)
         if not isinstance(result, ViTNetwork):
             raise TypeError(
                 f"{self.run.method.name}: result() must give a network, got {type(result).__name__}"
@@ -195,6 +216,7 @@ class Trainee:
                 "network": self.network.state_dict(),
                 "method": self.method.state_dict() if isinstance(self.method, nn.Module) else {},
                 "optimiser": self.optimiser.state_dict(),
+                "average": self.average.network.state_dict() if self.average else {},
                 "random": (self.random.cpu, self.random.cuda),
                 "epoch": self.epoch,
                 "step_count": self.step_count,
@@ -221,6 +243,8 @@ class Trainee:
         if isinstance(self.method, nn.Module):
             self.method.load_state_dict(kept["method"])
         self.optimiser.load_state_dict(kept["optimiser"])
+        if self.average is not None:
+            self.average.network.load_state_dict(kept["average"])
         cpu, cuda = kept["random"]
         self.random = GlobalState(cpu.cpu(), None if cuda is None else cuda.cpu())
         for name in ("epoch", "step_count", "curve", "best", "seconds", "images", "last_good_loss"):

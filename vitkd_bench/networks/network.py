@@ -13,6 +13,7 @@ from vitkd_bench.contracts import Features
 from vitkd_bench.contracts.taps import LOGITS, POOLED, blocks_of
 from vitkd_bench.networks.anatomy import anatomy_of, pooled_and_logits
 from vitkd_bench.networks.timm_names import timm_weights
+from vitkd_bench.networks.vit import ViT
 from vitkd_bench.networks.watch import Watch, Wish
 from vitkd_bench.spec import Architecture, BadInputError, PixelStats, WeightSource
 from vitkd_bench.spec.teacher import Backend
@@ -94,6 +95,16 @@ class ViTNetwork(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """Give its weights by timm's names, whichever library it is of (`networks.timm_names`)."""
         return timm_weights(self.module, self.architecture)
+
+    def checkpoint_blocks(self) -> None:
+        """Recompute each block in the backward pass from now on: less memory for a third more work.
+
+        Raises:
+            TypeError: the network is a foreign one.
+        """
+        if not isinstance(self.module, ViT):
+            raise TypeError(f"{type(self.module).__name__} is not ours, and has checkpointing of its own")
+        self.module.checkpointing = True
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002  (torch's signature)
         """Switch training mode; a frozen network stays in eval mode."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from timm.layers import PatchEmbed, calculate_drop_path_rates
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vitkd_bench.networks.blocks import Block
 from vitkd_bench.networks.positions import fixed_position, position_length
@@ -22,6 +23,10 @@ class ViT(nn.Module):
 
     `num_classes` 0 leaves out the head; `drop_path` is the rate of the last block, rising linearly from 0.
     Weights are those of torch's constructors: `initialise` gives them their law.
+
+    `distillation` is None, or a module that a method has put there before training: its parameter `token`
+    (D,) becomes one more token before the patches, and it is called with the logits (B, K) and the normalised
+    last state (B, D) of that token to give the logits of the whole.
     """
 
     def __init__(self, architecture: Architecture, num_classes: int = 0, drop_path: float = 0.0) -> None:
@@ -48,13 +53,23 @@ class ViT(nn.Module):
             nn.LayerNorm(size.width, eps=components.norm_eps) if components.norm_pre else nn.Identity()
         )
         self.rope = rotary_embedding(architecture)
+        self.checkpointing = False
         rates = calculate_drop_path_rates(drop_path, size.depth)
         self.blocks = nn.ModuleList(Block(architecture, rate) for rate in rates)
         self.fc_norm = nn.LayerNorm(size.width, eps=components.norm_eps)
         self.head = nn.Linear(size.width, num_classes) if num_classes else nn.Identity()
+        self.distillation: nn.Module | None = None
+
+    @property
+    def prefix(self) -> int:
+        """Tokens before the patches: class token, registers, distillation token."""
+        return self.architecture.prefix + (self.distillation is not None)
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Turn normalised pixels (B, C, H, W) into tokens (B, N, D): class token, registers, patches."""
+        """Turn normalised pixels (B, C, H, W) into tokens (B, N, D): class token, registers, patches.
+
+        A distillation token stands before the patches and has no position of its own beside its value.
+        """
         patches: Tensor = self.patch_embed(pixels)
         prefix = [t.expand(len(patches), -1, -1) for t in (self.cls_token, self.reg_token) if t is not None]
         if self.pos_embed is None:
@@ -63,6 +78,10 @@ class ViT(nn.Module):
             tokens = torch.cat([*prefix, patches], dim=1) + self.pos_embed
         else:
             tokens = torch.cat([*prefix, patches + self.pos_embed], dim=1)
+        if self.distillation is not None:
+            token = self.distillation.get_parameter("token").expand(len(patches), 1, -1)
+            before = self.architecture.prefix
+            tokens = torch.cat([tokens[:, :before], token, tokens[:, before:]], dim=1)
         normed: Tensor = self.norm_pre(tokens)
         return normed
 
@@ -72,19 +91,25 @@ class ViT(nn.Module):
         Raises:
             BadInputError: a relative position bias or a rotary embedding, and not all tokens.
         """
-        rope = embedding_of(self.rope, tokens.shape[1] - self.architecture.prefix)
+        rope = embedding_of(self.rope, tokens.shape[1] - self.prefix)
         for block in self.blocks:
-            tokens = block(tokens, rope)
+            if self.checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, rope, use_reentrant=False)
+            else:
+                tokens = block(tokens, rope)
         return tokens
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Average the patch tokens of (B, N, D) and normalise: (B, D)."""
-        pooled: Tensor = self.fc_norm(tokens[:, self.architecture.prefix :].mean(dim=1))
+        pooled: Tensor = self.fc_norm(tokens[:, self.prefix :].mean(dim=1))
         return pooled
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Give logits (B, K) of normalised pixels, or the pooled representation (B, D) without a head."""
-        logits: Tensor = self.head(self.pool(self.encode(self.embed(pixels))))
+        tokens = self.encode(self.embed(pixels))
+        logits: Tensor = self.head(self.pool(tokens))
+        if self.distillation is not None:
+            logits = self.distillation(logits, self.fc_norm(tokens[:, self.architecture.prefix]))
         return logits
 
 

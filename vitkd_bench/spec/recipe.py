@@ -39,7 +39,12 @@ class Recipe(Frozen):
     `lr` is the peak rate for `batch_size` (not scaled); `clip_grad` a norm; `image_size` the side in pixels
     to which images are brought (None: the data set's own). `initialisation` is the law by which students'
     weights are drawn, `small` for micro networks (`networks.initialise`). Biases, norms, tokens and tables
-    are not decayed.
+    are not decayed. `layer_decay` multiplies the rate of a layer by itself once for each layer above it
+    (BEiT, MAE), `ema` is the momentum of an average of the student's weights that is evaluated in its place.
+
+    How a step is computed, and not what: `accumulate` parts of a batch one after the other, blocks
+    recomputed in the backward pass (`checkpointing`), the student compiled (`compile`), in `precision`. They
+    change the last bits, so they stand in a run's id like the rest.
     """
 
     name: str = ""
@@ -59,6 +64,19 @@ class Recipe(Frozen):
     augmentation: Augmentation = Augmentation()
     initialisation: Literal["timm", "small"] = "timm"
     precision: Literal["float32", "bfloat16"] = "float32"
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    ema: float | None = Field(default=None, ge=0, lt=1)
+    accumulate: int = Field(default=1, gt=0)
+    checkpointing: bool = False
+    compile: bool = False
+
+    @model_validator(mode="after")
+    def _parts(self) -> Recipe:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate: {self.accumulate} parts do not divide batch_size {self.batch_size}"
+            )
+        return self
 
     def identity(self) -> dict[str, object]:
         """What of the recipe stands in a run's id: all but its names."""
