@@ -228,3 +228,25 @@ def test_parts_that_do_not_divide_the_batch_are_refused() -> None:
     """By field, with both numbers."""
     with pytest.raises(BadInputError, match="accumulate: 3 parts do not divide batch_size 64"):
         recipe(accumulate=3)
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"checkpointing": True}])
+def test_gradient_norms_of_the_first_steps_are_measured(changes: dict[str, Any]) -> None:
+    """Each part's norm is that of its own backward pass, and measuring moves no weight."""
+    method = "attn_distill"
+    made, untouched = trainee(method, recipe(**changes)), trainee(method, recipe(**changes))
+    untouched.gradients.steps = 0
+    part = next(parts_of(batch(made.run.recipe), made.run.recipe.accumulate))
+    made.network.train()
+    losses = made.method.step(made.network, read(made, part.batch), part.batch)
+    expected = {}
+    for name, loss in losses.items():
+        made.network.zero_grad()
+        (part.share * loss).backward(retain_graph=True)
+        squares = [p.grad.square().sum() for p in made.network.parameters() if p.grad is not None]
+        expected[name] = torch.stack(squares).sum().sqrt().item()
+    made.network.clear()
+    one, other = (gradients(each, made.run.recipe.accumulate) for each in (made, untouched))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    assert made.gradients.means() == pytest.approx(expected, rel=1e-4)
+    assert untouched.gradients.means() == {}

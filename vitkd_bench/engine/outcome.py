@@ -55,6 +55,7 @@ def done_record(
         metrics=outcome.metrics,
         metrics_val_selected=outcome.val_selected,
         curve=tuple(trainee.curve),
+        gradient_norms=trainee.gradients.means(),
         weights_sha256=digest(weights_bytes(trainee.trained())),
         cost=_cost(trainee),
         provenance=provenance(trainee.device, teacher_weights),

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitkd_bench.contracts import Batch, CellFacts, Features, Method
+from vitkd_bench.contracts import Batch, CellFacts, Control, Features, Method
 from vitkd_bench.engine.average import AverageOf
+from vitkd_bench.engine.gradients import GradientNorms
+from vitkd_bench.engine.controlled import make_control, picked
 from vitkd_bench.engine.optimiser import learning_rate, make_optimiser
 from vitkd_bench.engine.parts import Part
 from vitkd_bench.engine.randomness import GlobalState
@@ -43,6 +45,8 @@ class Trainee:
             peers = [self._student(num_classes, seed) for seed in seeds]
             if peers:
                 self.method.meet(peers)
+            self.control: Control = make_control(run, cell)
+            self.control.alter(self.method)
             if isinstance(self.method, nn.Module):
                 self.method.to(device)
         inside = set(self.method.modules()) if isinstance(self.method, nn.Module) else set()
@@ -50,6 +54,7 @@ class Trainee:
         self.random = GlobalState.fresh(run.seed, device)
         self.optimiser: torch.optim.Optimizer | None = None
         self.average: AverageOf | None = None
+        self.gradients = GradientNorms(run.recipe, cell.train_size)
         self.epoch = 0
         self.step_count = 0
         self.curve: list[dict[str, float]] = []
@@ -92,11 +97,25 @@ class Trainee:
     def prepare(self, teacher: ViTNetwork | None, batches: Any) -> None:
         """Let the method fit what it needs, then make the optimiser."""
         with self.random.swapped_in(self.device):
+            if type(self.control).fit is not Control.fit:
+                self.control.fit(teacher, batches())
             if type(self.method).fit is not Method.fit:
                 self.method.fit(self.network, teacher, batches())
         self.optimiser = make_optimiser(self.network, self.method, self.run.recipe)
         if self.run.recipe.ema is not None:
             self.average = AverageOf(self.network, self.run.recipe.ema)
+
+    def teacher_taps(self) -> frozenset[str]:
+        """Name what is read of the teacher at every step, under a control what that needs for it."""
+        return self.control.taps(self.method.teacher_taps())
+
+    def seen(self, teacher: Features | None, ids: Tensor, batch: Batch | None = None) -> Features | None:
+        """Give what the method sees of a teacher's features of the images `ids`; at test there is no batch."""
+        if teacher is None or self.run.method.control is None:
+            return teacher
+        labels, epoch = (batch.labels, batch.epoch) if batch else (None, 0)
+        with torch.no_grad():
+            return self.control.seen(picked(teacher, self.teacher_taps()), ids, labels, epoch)
 
     def train_step(self, part: Part, teacher: Features | None, steps_per_epoch: int) -> None:
         """Learn from a part of a batch, with a step after its last; a failure ends this run alone."""
@@ -132,6 +151,7 @@ class Trainee:
             losses = {name: part.share * loss for name, loss in losses.items()}
         total = torch.stack(list(losses.values())).sum()
         self._note(total, losses, part)
+        self.gradients.measure(self.network, losses, part, self.step_count)
         total.backward()
         if part.last:
             self._end_step(self.optimiser, part.batch)
@@ -167,8 +187,9 @@ class Trainee:
 
     def _forward(self, batch: Batch, teacher: Features | None) -> dict[str, Tensor]:
         bf16 = self.run.recipe.precision == "bfloat16"
+        seen = self.seen(teacher, batch.ids, batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            losses = self.method.step(self.network, teacher, batch)
+            losses = self.control.step(self.method, self.network, seen, batch)
         return {name: part.float() for name, part in losses.items()}
 
     def _note(self, total: Tensor, losses: dict[str, Tensor], part: Part) -> None:
@@ -225,6 +246,7 @@ class Trainee:
                 "seconds": self.seconds,
                 "images": self.images,
                 "last_good_loss": self.last_good_loss,
+                "gradients": self.gradients.sums,
             },
             buffer,
         )
@@ -243,6 +265,7 @@ class Trainee:
         if isinstance(self.method, nn.Module):
             self.method.load_state_dict(kept["method"])
         self.optimiser.load_state_dict(kept["optimiser"])
+        self.gradients.sums = kept["gradients"]
         if self.average is not None:
             self.average.network.load_state_dict(kept["average"])
         cpu, cuda = kept["random"]

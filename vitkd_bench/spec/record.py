@@ -37,8 +37,9 @@ class Record(Frozen):
 
     `metrics` and `metrics_val_selected` are by split (`val`, `test`, `digits/rotate` ...) and then by name:
     `n` a count, `top1`, `top5`, `mean_per_class`, `ece`, `agreement` fractions in [0, 1], `nll` and `kl`
-    in nats. `curve` holds one entry an epoch. `baseline` is the run id of `none` with the same student, data,
-    recipe, seed.
+    in nats. `curve` holds one entry an epoch. `gradient_norms` are those of the parts of the loss, weights
+    included, on the student over the first hundredth of the steps. `baseline` is the run id of `none` with
+    the same student, data, recipe, seed.
     """
 
     schema_: int = Field(default=RECORD_SCHEMA, alias="schema")
@@ -59,6 +60,7 @@ class Record(Frozen):
     metrics: dict[str, dict[str, float]] = {}
     metrics_val_selected: dict[str, Any] = {}
     curve: tuple[dict[str, float], ...] = ()
+    gradient_norms: dict[str, float] = {}
     weights_sha256: str | None = None
     cost: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
