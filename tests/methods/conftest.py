@@ -42,6 +42,7 @@ def batch(digits: ResolvedDataset) -> Batch:
 @pytest.fixture(scope="session")
 def make_cell(digits: ResolvedDataset) -> MakeCell:
     """Make the facts of a cell: student by word, teacher by name, either with changes."""
+    train_size = len(open_splits(digits, (), 8).train)
 
     def make(
         teacher: str | Teacher | None = "micro/deit",
@@ -52,7 +53,8 @@ def make_cell(digits: ResolvedDataset) -> MakeCell:
         shape = facts or TEACHERS.get("micro/deit")
         if isinstance(student, str):
             student = resolve_student(parse_student(student), shape.architecture)
-        return CellFacts(student, dataset, facts, facts.architecture if facts else None)
+        architecture = facts.architecture if facts else None
+        return CellFacts(student, dataset, facts, architecture, RECIPES.get("micro_short"), train_size)
 
     return make
 

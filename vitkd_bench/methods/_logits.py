@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from vitkd_bench.contracts import CellFacts, Features
@@ -24,3 +25,18 @@ def teacher_logits(teacher: Features | None, cell: CellFacts) -> Tensor:
     if teacher is None or teacher.logits is None or classes is None:
         raise TypeError("this method reads the teacher's logits of every class, and they were not given")
     return teacher.logits[:, list(classes)].detach()
+
+
+def other_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Give the logits (B, K-1) of all classes but the label's, in their order; (B, 0) of one class.
+
+    The class is left out, where some public code adds -1000 to its logit: that number is not small beside
+    logits of that size.
+    """
+    others = torch.arange(logits.shape[1] - 1, device=logits.device)
+    return logits.gather(1, others + (others >= labels.unsqueeze(1)))
+
+
+def at_least_single(logits: Tensor) -> Tensor:
+    """Give logits in float32 or more: in half precision the small constants that guard a division are 0."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
