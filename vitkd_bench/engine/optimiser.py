@@ -23,8 +23,11 @@ def make_optimiser(network: ViTNetwork, method: object, recipe: Recipe) -> torch
     a group's `scale` multiplies its rate; the method's own parameters stand above all layers.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    seen: set[int] = set()
     for name, parameter, scale in (*_of_student(network, recipe.layer_decay), *_of_method(method)):
-        if parameter.requires_grad:
+        # what a method has given to the student is the student's
+        if parameter.requires_grad and id(parameter) not in seen:
+            seen.add(id(parameter))
             spare = parameter.ndim < 2 or any(part in name for part in _NEVER_DECAYED)
             groups.setdefault((scale, spare), []).append(parameter)
     return torch.optim.AdamW(
