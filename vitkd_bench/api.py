@@ -27,7 +27,7 @@ from vitkd_bench.plan import Inventory, SuiteFile, read_suite
 from vitkd_bench.plan import Preparations as PlannedPreparations
 from vitkd_bench.plan import plan_suite as _plan_suite
 from vitkd_bench.records import Preparations, Store, table
-from vitkd_bench.registry import DATASETS, TEACHERS, load_extension
+from vitkd_bench.registry import DATASETS, TEACHERS, fetch_command, load_extension
 from vitkd_bench.report import write_report
 from vitkd_bench.spec import (
     Backend,
@@ -96,7 +96,7 @@ def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...], *, check: b
     for i, asked in enumerate(suite_file.suite.teachers):
         teacher = TEACHERS.get(asked.name, f"{suite_file.path}: teachers.{i}")
         training |= _training_sets(teacher, roots) if asked.weights is None else {}
-        found = _weights(teacher, asked, roots, suite_file)
+        found = _weights(teacher, asked, roots)
         if isinstance(found, Source):
             found = _checked(teacher, asked, found, roots, check=check)
         if found is not None:
@@ -104,9 +104,7 @@ def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...], *, check: b
     return Inventory(datasets, training, weights)
 
 
-def _weights(
-    teacher: Teacher, asked: TeacherEntry, roots: tuple[Path, ...], suite_file: SuiteFile
-) -> Source | str | None:
+def _weights(teacher: Teacher, asked: TeacherEntry, roots: tuple[Path, ...]) -> Source | str | None:
     """Find the weights of a teacher, or say why they are not here; None for one that is made here."""
     if asked.weights is not None:
         return _source(asked.weights, roots, asked.backend)
@@ -115,10 +113,10 @@ def _weights(
     found = WeightCache().find(teacher, asked.backend)
     if found:
         return Source(path=str(found.path), sha256=found.sha256, backend=asked.backend)
-    by = f" --backend {asked.backend}" if asked.backend else ""
-    own = [suite_file.folder / name for name in suite_file.suite.extensions]
-    by += "".join(f" --extension {file}" for file in own if str(file) == TEACHERS.origin(teacher.name))
-    return f"{teacher.name} is not fetched: vitkd teachers fetch {teacher.name}{by}, or give weights: FILE"
+    command = fetch_command(teacher, asked.backend)
+    if command is None:
+        return f"{teacher.name} has no location to be fetched from: give weights: FILE"
+    return f"{teacher.name} is not fetched: {command}, or give weights: FILE"
 
 
 def _checked(
@@ -178,15 +176,30 @@ def plan_suite(
     data_root: Path | None = None,
     only: Sequence[str] = (),
     check: bool = False,
+    out: Path | None = None,
 ) -> Plan:
     """Plan a suite: cells, refusals, runs, preparations, packs. Nothing is started.
+
+    Settings that a suite searches for are chosen by the trials that are finished in `out`; cells whose trials
+    are not are counted in `waiting`.
 
     With `check` weights of teachers that have no verdict yet go through the preflight now, and the verdict is
     kept in the cache; otherwise nothing is written.
     """
     suite_file = load_suite(suite) if isinstance(suite, str) else suite
     roots = data_roots(suite_file, data_root)
-    return _plan_suite(suite_file, gather_inventory(suite_file, roots, check=check), only)
+    inventory = gather_inventory(suite_file, roots, check=check)
+    return _plan_suite(suite_file, inventory, only, finished_on_val(out) if out else {})
+
+
+def finished_on_val(folder: Path) -> dict[str, dict[str, float]]:
+    """Give the metrics on val of the runs that are finished in an output folder, by run id."""
+    records = Store(folder).records()
+    return {
+        id_: record.metrics["val"]
+        for id_, record in records.items()
+        if record.status == "done" and "val" in record.metrics
+    }
 
 
 def plan_teacher(name: str, *, data_root: Path | None = None) -> Plan:
@@ -231,11 +244,14 @@ def run_suite(  # noqa: PLR0913  (the options of the command, all by name)
         WorldError: another launch holds the folder.
     """
     suite_file = load_suite(suite) if isinstance(suite, str) else suite
-    plan = plan_suite(suite_file, data_root=data_root, only=only, check=True)
     folder = Path(out) if out is not None else Path("runs") / suite_file.suite.suite
     roots = data_roots(suite_file, data_root)
     options = LaunchOptions(executor=executor, jobs=jobs, device=resolve_device(device), roots=roots)
-    outcome = launch(plan, Store(folder), Preparations(), options, watch)
+    store, waiting = Store(folder), True
+    while waiting:
+        plan = plan_suite(suite_file, data_root=data_root, only=only, check=True, out=folder)
+        outcome = launch(plan, store, Preparations(), options, watch)
+        waiting = bool(plan.waiting) and not outcome.exit_code
     if not outcome.interrupted:
         write_report([folder], folder / "report")
     return outcome
@@ -271,13 +287,14 @@ def create_teacher(
     if teacher.training is None:
         found = WeightCache().find(teacher, backend)
         if found is None:
-            raise WorldError(f"teacher {name} is not fetched: vitkd teachers fetch {name}")
+            command = fetch_command(teacher, backend)
+            raise WorldError(f"teacher {name} is not fetched: {command or 'give weights=FILE'}")
         return load_teacher(teacher, architecture, found.path, backend)
     plan = plan_teacher(name)
     made = next(reversed(plan.preparations))
     preparations = Preparations()
     if preparations.ready(made) is None:
-        raise WorldError(f"teacher {name} is not made yet: vitkd teachers fetch {name}")
+        raise WorldError(f"teacher {name} is not made yet: {fetch_command(teacher)}")
     return load_teacher(teacher, architecture, preparations.weights(made))
 
 

@@ -71,7 +71,12 @@ def run(  # noqa: PLR0917 - typer calls it by names
     from vitkd_bench.launch import LaunchOptions, resolve_device
 
     options = LaunchOptions(executor=executor.value, jobs=jobs, device=resolve_device(device), roots=roots)
-    outcome = _launch(planned, folder, options)
+    waiting = True
+    while waiting:
+        if planned.searches:
+            planned, _ = _plan(suite, settings, data_root, only, check=True, out=folder)
+        outcome = _launch(planned, folder, options)
+        waiting = bool(planned.waiting) and not outcome.exit_code
     _tell(planned, folder, outcome, as_json=as_json)
     left_out = any(refusal.amendable for refusal in planned.refusals)
     raise typer.Exit(outcome.exit_code or int(left_out))
@@ -82,10 +87,13 @@ def plan(
     settings: Settings = None,
     data_root: DataRoot = None,
     only: Only = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where trials of searches are looked for.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what a suite comes to: cells, refusals, preparations, packs. Nothing is run or written."""
-    planned, _ = _plan(suite, settings, data_root, only)
+    planned, _ = _plan(suite, settings, data_root, only, out=out)
     _show_plan(planned, as_json=as_json)
 
 
@@ -96,6 +104,7 @@ def _plan(
     only: list[str] | None,
     *,
     check: bool = False,
+    out: Path | None = None,
 ) -> tuple[Plan, tuple[Path, ...]]:
     from vitkd_bench.api import data_roots, load_suite, plan_suite
     from vitkd_bench.spec import BadInputError
@@ -103,8 +112,8 @@ def _plan(
     if data_root is not None and not data_root.is_dir():
         raise BadInputError(f"--data-root {data_root}: no such folder")
     suite_file = load_suite(suite, settings or ())
-    planned = plan_suite(suite_file, data_root=data_root, only=only or (), check=check)
-    if only and not (planned.cells or planned.refusals):
+    planned = plan_suite(suite_file, data_root=data_root, only=only or (), check=check, out=out)
+    if only and not (planned.cells or planned.refusals or planned.waiting):
         raise BadInputError(f"--only {' '.join(only)}: matches no cell of {suite_file.path}")
     return planned, data_roots(suite_file, data_root)
 
@@ -226,10 +235,23 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
         )
     if planned.prepares:
         show_table(("preparation", "makes"), planned.prepares.items())
+    if planned.searches:
+        show_table(
+            ("searched", "student", "method", "dataset", "setting", "values", "chosen on val"),
+            [
+                (
+                    *(s.teacher, s.student, s.method, s.dataset, s.setting),
+                    ", ".join(map(str, s.values)),
+                    None if s.chosen is None else str(s.values[s.chosen]),
+                )
+                for s in planned.searches
+            ],
+        )
     show_facts(
         (
             ("cells", len(planned.cells)),
             ("refused", len(planned.refusals)),
+            ("waiting for a search", planned.waiting or None),
             ("preparations", len(planned.preparations)),
             (
                 "runs",

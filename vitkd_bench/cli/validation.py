@@ -36,7 +36,7 @@ def check(folder: Path) -> tuple[int, list[str]]:
             continue  # of an earlier plan in this folder (--only, another version): sound, and never counted
         problems += [f"{store.record_path(run_id)}: {problem}" for problem in _against_plan(record, run)]
         if record.status == "done" and run_id in plan.runs:
-            wanted = plan.evaluate.get(run.dataset.name, ("val", "test"))
+            wanted = plan.splits_of(run_id)
             problems += [f"{store.record_path(run_id)}: {p}" for p in _splits(record, wanted, store)]
     problems += [
         f"{store.plan_path}: run {id_} has the id {run.id}" for id_, run in runs.items() if id_ != run.id

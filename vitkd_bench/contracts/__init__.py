@@ -1,6 +1,7 @@
-"""Interfaces of method, network and data, and the names of taps. Imports no torch."""
+"""Interfaces of method, control, network and data, and the names of taps. Imports no torch."""
 
 from vitkd_bench.contracts.cell import CellFacts, class_indices
+from vitkd_bench.contracts.control import READINGS, Control, OtherTeacher
 from vitkd_bench.contracts.data import Examples, Reader
 from vitkd_bench.contracts.features import Batch, Features
 from vitkd_bench.contracts.method import Method, TeacherRun
@@ -9,12 +10,15 @@ from vitkd_bench.contracts.network import Network
 
 __all__ = [
     "NEEDS",
+    "READINGS",
     "Batch",
     "CellFacts",
+    "Control",
     "Examples",
     "Features",
     "Method",
     "Network",
+    "OtherTeacher",
     "Reader",
     "TeacherRun",
     "class_indices",

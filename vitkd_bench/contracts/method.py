@@ -42,6 +42,13 @@ class Method:
     Config: ClassVar[type[Settings]] = Settings
     views: ClassVar[int] = 1
     """Independently augmented views of each image that a step needs, the first included."""
+    floors: ClassVar[Mapping[str, Literal["teacher", "open"]]] = {}
+    """Where the parts of the loss end on a batch that is learnt by heart, those named that do not end at 0.
+
+    At `teacher`, the value that a part has where the student is the teacher (a cross-entropy has its target's
+    entropy); or `open`: at none that is known, so that the part only has to fall. The kit that methods are
+    tested with reads this, training does not.
+    """
 
     def __init__(self, config: Any, cell: CellFacts) -> None:
         """Keep the settings and the facts of the cell."""
@@ -61,6 +68,20 @@ class Method:
         It is planned, priced, trained and kept like any other preparation.
         """
         return None
+
+    @classmethod
+    def teacher_at_test(cls, config: Any) -> bool:
+        """Say whether these settings need the teacher at test, where the entry does not say so of all."""
+        return False
+
+    @classmethod
+    def reads_alone(cls, config: Any) -> bool:
+        """Say whether these settings run the teacher themselves in `step`, otherwise than others read it.
+
+        `step` is then given no features of the teacher (`fit` is given the network), and the run is trained
+        in a pack of its own.
+        """
+        return False
 
     def peers(self) -> int:
         """Count the further students that are trained beside the one of the cell; see `meet`."""

@@ -24,13 +24,15 @@ def log_probabilities(
     trainees: Sequence[Trainee], teacher: ViTNetwork | None, examples: Examples, device: torch.device
 ) -> list[Tensor]:
     """Give (N, K) log-probabilities of each student on the CPU, in eval mode; injected attention included."""
-    taps = frozenset[str]().union(*(t.method.teacher_taps() for t in trainees if t.method.injects()))
+    taps = frozenset[str]().union(*(t.teacher_taps() for t in trainees if t.method.injects()))
     networks = [trainee.trained().eval() for trainee in trainees]
     parts: list[list[Tensor]] = [[] for _ in trainees]
-    for pixels in _pixels(examples, device):
+    for batch in eval_batches(examples, BATCH):
+        pixels = batch.pixels.to(device)
         read = teacher(pixels, taps) if teacher is not None and taps else None
         for trainee, network, into in zip(trainees, networks, parts, strict=True):
-            logits = network(pixels, frozenset({LOGITS}), trainee.method.injected(read)).logits
+            given = trainee.method.injected(trainee.seen(read, batch.ids)) if trainee.method.injects() else {}
+            logits = network(pixels, frozenset({LOGITS}), given).logits
             if logits is None:
                 raise TypeError(f"{trainee.run.method.name}: the student has no head to evaluate")
             into.append(torch.log_softmax(logits.float(), dim=-1).cpu())

@@ -17,7 +17,7 @@ from vitkd_bench.engine.provenance import provenance
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.networks import ViTNetwork, fingerprint
 from vitkd_bench.plan import MAKERS, baseline_of
-from vitkd_bench.registry import METHODS
+from vitkd_bench.registry import CONTROLS, METHODS
 from vitkd_bench.spec import SELF, Architecture, CellNames, Failure, Record, Run, Teacher
 
 
@@ -114,9 +114,15 @@ def _common(run: Run, teacher: Teacher | None) -> dict[str, Any]:
     entry = METHODS.get(run.method.name)
     if run.teacher and run.teacher.name == SELF:
         teacher = None
+    control = run.method.control and CONTROLS.get(run.method.control.name)
     facts: Mapping[str, Any] = {
         "teacher": teacher and {"family": teacher.family, "group": teacher.group, "seen": list(teacher.seen)},
-        "method": {"title": entry.title, "kind": entry.kind, "control_of": None},
+        "method": {
+            "title": f"{entry.title}, control: {control.title}" if control else entry.title,
+            "kind": entry.kind,
+            "control_of": entry.name if control else None,
+            **({"control": control.name, "claim": control.claim} if control else {}),
+        },
     }
     return {
         "run_id": run.id,
@@ -124,7 +130,7 @@ def _common(run: Run, teacher: Teacher | None) -> dict[str, Any]:
         "cell": CellNames(
             teacher=teacher.name if teacher else None,
             student=describe_student(run.student),
-            method=run.method.name,
+            method=run.method.canonical,
             dataset=run.dataset.name,
             recipe=run.recipe.name,
         ),
@@ -144,6 +150,7 @@ def _config(trainee: Trainee) -> dict[str, Any]:
     return {
         **trainee.run.plain(),
         "method_settings": trainee.config.plain(),
+        **({"control_settings": trainee.control.config.plain()} if trainee.run.method.control else {}),
         "student_parameters": parameters,
         "student_tokens": trainee.run.student.tokens,
     }

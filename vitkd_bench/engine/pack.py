@@ -134,8 +134,8 @@ class _Loop:
             epoch,
             native_size=self.setting.splits.dataset.image_size,
         )
-        sharing = [t.method for t in active if not t.method.reads_alone(t.config)]
-        taps = frozenset[str]().union(*(method.teacher_taps() for method in sharing))
+        sharing = [t for t in active if not t.method.reads_alone(t.config)]
+        taps = frozenset[str]().union(*(trainee.teacher_taps() for trainee in sharing))
         for batch in stream:
             if self.options.should_stop():
                 raise Interrupted
@@ -170,7 +170,7 @@ class _Loop:
         if self.teacher is None or not taps:
             return None
         with torch.no_grad():
-            return self.teacher(batch.pixels, taps)
+            return self.teacher((batch.pixels, *batch.views)[self.setting.teacher_view], taps)
 
     def _close_epoch(self, active: list[Trainee]) -> None:
         for trainee, metrics in self._validated(active):

@@ -13,6 +13,7 @@ from vitkd_bench.engine.teacher import read_teacher
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.pipeline import Splits, open_splits
+from vitkd_bench.plan import views_of
 from vitkd_bench.records import Preparations
 from vitkd_bench.registry import METHODS, TEACHERS
 from vitkd_bench.spec import Failure, Plan, Recipe, Run
@@ -23,14 +24,15 @@ class Setting:
     """Everything that a pack's loop needs.
 
     `trainees` are in the order of the pack; `stillborn` are runs whose student or method could not be made.
-    `preparing` says that what is trained here is read by other runs, `pretraining` that it makes a teacher of
-    the registry.
+    `views` are drawn of each image, of which the teacher sees number `teacher_view`. `preparing` says that
+    what is trained here is read by other runs, `pretraining` that it makes a teacher of the registry.
     """
 
     plan: Plan
     recipe: Recipe
     seed: int
     views: int
+    teacher_view: int
     device: torch.device
     splits: Splits
     teacher: ViTNetwork | None
@@ -45,8 +47,9 @@ class Setting:
 
     @property
     def wanted(self) -> bool:
-        """Whether some cell asks for what is trained here; otherwise other runs alone read it."""
-        return any(trainee.run.id in self.plan.runs for trainee in self.trainees)
+        """Whether some cell asks for what is trained here; others read it, or it is a trial of a search."""
+        cells = self.plan.runs.keys() - self.plan.trials
+        return any(trainee.run.id in cells for trainee in self.trainees)
 
     def begin(self, run: Run) -> None:
         """Draw a run's student and make its method; what a stranger's method raises ends that run alone."""
@@ -61,12 +64,10 @@ class Setting:
         return Trainee(run, _cell(run, self.cell, len(self.splits.train)), self.num_classes, self.device)
 
     def evaluated(self) -> Iterator[tuple[str, Examples]]:
-        """Give the splits that the plan asks for, by name; of what no cell asks for val alone."""
-        if not self.wanted:
-            yield "val", self.splits.val
-            return
-        name = self.trainees[0].run.dataset.name
-        for split in self.plan.evaluate.get(name, ("val", "test")):
+        """Give the splits that the plan asks for, by name; of what it names none for val alone."""
+        named = [t.run.id for t in self.trainees if t.run.id in self.plan.runs]
+        asked = [split for run in named for split in self.plan.splits_of(run)]
+        for split in dict.fromkeys(asked or ["val"]):
             if split in {"val", "test"}:
                 yield split, getattr(self.splits, split)
             else:
@@ -81,6 +82,7 @@ class Setting:
         elif trainee.cell.teacher_classes is None:
             yield f"no agreement with the teacher: {trainee.cell.teacher.name} has no head for these classes"
         yield from trainee.method.notes()
+        yield from trainee.control.notes()
 
 
 def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: PackOptions) -> Setting:
@@ -95,6 +97,7 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
     read = read_teacher(plan, runs, preparations, device)
     pretraining = METHODS.get(first.method.name).kind == "pretraining"
     num_classes = len(first.dataset.classes)
+    views, teacher_view = views_of(first)
     if pretraining:
         made = TEACHERS.get(plan.prepares[first.id])
         num_classes = made.head.num_classes if made.head else 0
@@ -102,7 +105,8 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
         plan=plan,
         recipe=first.recipe,
         seed=first.seed,
-        views=METHODS.get(first.method.name).method.views,
+        views=views,
+        teacher_view=teacher_view,
         device=device,
         splits=splits,
         teacher=read.network if read else None,

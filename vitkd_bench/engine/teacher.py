@@ -8,7 +8,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from vitkd_bench.networks import ViTNetwork, load_teacher, weights_sha256
+from vitkd_bench.networks import ViTNetwork, draw_teacher, load_teacher, weights_sha256
 from vitkd_bench.plan import contract_of, probed
 from vitkd_bench.records import Preparations
 from vitkd_bench.registry import METHODS
@@ -21,6 +21,7 @@ from vitkd_bench.spec import (
     Teacher,
     TeacherUse,
     WorldError,
+    seeded,
 )
 
 
@@ -48,13 +49,34 @@ def read_teacher(
     use = run.teacher
     made_by = plan.preparations.get(use.preparation) if use.preparation else None
     contract, architecture = contract_of(use, made_by)
-    path, known = _weights(plan, use, preparations)
-    network = load_teacher(contract, architecture, path, use.backend)
+    network, known = _network(plan, use, (contract, architecture), preparations)
     known["backend"] = network.backend
+    if use.drawn_head is not None:
+        contract = probed(contract, run.dataset)
+        _attach_drawn_head(network, use.drawn_head, len(run.dataset.classes))
     if use.head == "probe":
         contract = probed(contract, run.dataset)
         known["probe_sha256"] = _attach_probe(network, use, run.dataset, preparations)
     return ReadTeacher(network.to(device), contract, architecture, known)
+
+
+def _network(
+    plan: Plan, use: TeacherUse, asked: tuple[Teacher, Architecture], preparations: Preparations
+) -> tuple[ViTNetwork, dict[str, str | None]]:
+    """Draw a teacher's weights, where a control asks for that, or load them."""
+    if use.drawn is not None:
+        law, seed = use.drawn
+        return draw_teacher(*asked, seeded(seed, "control", "teacher"), law), {}
+    path, known = _weights(plan, use, preparations)
+    return load_teacher(*asked, path, use.backend), known
+
+
+def _attach_drawn_head(network: ViTNetwork, seed: int, classes: int) -> None:
+    """Put a linear head on the pooled features: weights normal of variance 1 / width, biases zero."""
+    width = network.architecture.size.width
+    stream = torch.Generator().manual_seed(seeded(seed, "control", "head"))
+    weight = torch.randn(classes, width, generator=stream) / width**0.5
+    network.attach_probe(weight, torch.zeros(classes))
 
 
 def _weights(plan: Plan, use: TeacherUse, preparations: Preparations) -> tuple[Path, dict[str, str | None]]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Control, Features, Method
 from vitkd_bench.engine.average import AverageOf
-from vitkd_bench.engine.gradients import GradientNorms
 from vitkd_bench.engine.controlled import make_control, picked
+from vitkd_bench.engine.gradients import GradientNorms
 from vitkd_bench.engine.optimiser import learning_rate, make_optimiser
 from vitkd_bench.engine.parts import Part
 from vitkd_bench.engine.randomness import GlobalState
@@ -110,7 +110,7 @@ class Trainee:
         return self.control.taps(self.method.teacher_taps())
 
     def seen(self, teacher: Features | None, ids: Tensor, batch: Batch | None = None) -> Features | None:
-        """Give what the method sees of a teacher's features of the images `ids`; at test there is no batch."""
+        """Give what the method sees of the teacher's features of images `ids`; no batch is given at test."""
         if teacher is None or self.run.method.control is None:
             return teacher
         labels, epoch = (batch.labels, batch.epoch) if batch else (None, 0)

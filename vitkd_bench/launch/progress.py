@@ -185,4 +185,5 @@ def _running(run: str, label: str, said: Mapping[str, Any]) -> Running:
 
 def _accuracy(record: Record | None) -> float | None:
     metrics = record.metrics if record else {}
-    return metrics.get("test", {}).get("top1", metrics.get("val", {}).get("knn_top1"))
+    val = metrics.get("val", {})
+    return metrics.get("test", {}).get("top1", val.get("top1", val.get("knn_top1")))

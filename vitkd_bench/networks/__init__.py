@@ -4,7 +4,7 @@ from vitkd_bench.networks.components import differences, read_architecture
 from vitkd_bench.networks.initialise import initialise
 from vitkd_bench.networks.network import ViTNetwork
 from vitkd_bench.networks.students import create_student, fingerprint
-from vitkd_bench.networks.teachers import build_teacher, load_teacher
+from vitkd_bench.networks.teachers import build_teacher, draw_teacher, load_teacher
 from vitkd_bench.networks.vit import ViT
 from vitkd_bench.networks.weights import weights_sha256
 
@@ -14,6 +14,7 @@ __all__ = [
     "build_teacher",
     "create_student",
     "differences",
+    "draw_teacher",
     "fingerprint",
     "initialise",
     "load_teacher",

@@ -14,6 +14,7 @@ from vitkd_bench.networks.build_open_clip import build_open_clip
 from vitkd_bench.networks.build_timm import build_timm
 from vitkd_bench.networks.build_transformers import build_transformers
 from vitkd_bench.networks.components import differences, read_architecture
+from vitkd_bench.networks.initialise import LawName, initialise
 from vitkd_bench.networks.network import ViTNetwork
 from vitkd_bench.networks.sources import named_for
 from vitkd_bench.networks.unfilled import unfilled_parameters
@@ -60,6 +61,19 @@ def load_teacher(
         {name: tensor.contiguous() for name, tensor in tensors.items()}, strict=True, assign=True
     )
     return ViTNetwork(module, architecture, teacher.pixels, frozen=True, source=source)
+
+
+def draw_teacher(teacher: Teacher, architecture: Architecture, seed: int, law: LawName) -> ViTNetwork:
+    """Build a teacher of random weights, its head included: frozen, in eval mode, on the CPU, float32.
+
+    It is our own network of that architecture, drawn by a law of students (`networks.initialise`), and pools
+    as these do.
+    """
+    classes = teacher.head.num_classes if teacher.head else 0
+    with torch.random.fork_rng(devices=[]):  # torch's constructors draw weights that the law then replaces
+        vit = ViT(architecture, classes)
+    initialise(vit, seed, law)
+    return ViTNetwork(vit, architecture, teacher.pixels, frozen=True)
 
 
 def build_teacher(
@@ -136,6 +150,10 @@ def _misfit(
         return str(error).removeprefix(f"{where}: ")
     head = anatomy_of(module).head
     if teacher.head and head and not any(name.startswith(f"{head}.") for name in given):
+        own = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(f"{head}.")}
+        other = misfit(module, {**given, **own})
+        if other:  # another network, and not this one without its head
+            return other
         return (
             f"no {head}.weight in the file, but the contract claims one of {teacher.head.num_classes} "
             f"classes ({teacher.head.label_space})"

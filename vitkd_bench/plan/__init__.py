@@ -2,7 +2,7 @@
 
 from vitkd_bench.plan.baseline import BASELINE, baseline_of
 from vitkd_bench.plan.inventory import Inventory
-from vitkd_bench.plan.packs import make_packs
+from vitkd_bench.plan.packs import make_packs, views_of
 from vitkd_bench.plan.suite_file import SuiteFile, find_suite, read_suite, shipped_suites
 from vitkd_bench.plan.suite_plan import plan_suite, resolve_recipe
 from vitkd_bench.plan.teachers import Preparations, contract_of, planned_teachers
@@ -28,4 +28,5 @@ __all__ = [
     "resolve_recipe",
     "shipped_suites",
     "variants",
+    "views_of",
 ]

@@ -9,8 +9,10 @@ from fnmatch import fnmatchcase
 
 from vitkd_bench.contracts import CellFacts
 from vitkd_bench.plan.baseline import BASELINE, baseline_of
+from vitkd_bench.plan.controls import read_teacher, same_teacher
 from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.packs import make_packs
+from vitkd_bench.plan.search import Finished, Searching, trials_of
 from vitkd_bench.plan.suite_file import SuiteFile
 from vitkd_bench.plan.teachers import PlannedTeacher, Preparations, planned_teachers
 from vitkd_bench.plan.uses import Uses, refused
@@ -45,20 +47,26 @@ def resolve_recipe(suite_file: SuiteFile) -> Recipe:
     return Recipe.parse({**base.plain(), **asked.changes}, where)
 
 
-def plan_suite(suite_file: SuiteFile, inventory: Inventory, only: Sequence[str] = ()) -> Plan:
+def plan_suite(
+    suite_file: SuiteFile,
+    inventory: Inventory,
+    only: Sequence[str] = (),
+    finished: Finished | None = None,
+) -> Plan:
     """Resolve a whole suite; nothing is started and nothing is written.
 
     Args:
         suite_file: the suite.
         inventory: what is at hand.
         only: patterns `teacher:student:method:dataset`; cells that match none are left out, baselines of
-        cells
-            that match are kept.
+            cells that match are kept.
+        finished: metrics on val of the runs that are finished, by run id: what searches choose by.
 
     Raises:
         BadInputError: an unknown name or a bad value, by file and field.
     """
-    return _Planner(suite_file, inventory, tuple(only), Preparations(inventory)).plan()
+    searching = Searching(suite_file.suite.search.seeds, finished or {})
+    return _Planner(suite_file, inventory, tuple(only), Preparations(inventory), searching).plan()
 
 
 @dataclass(slots=True)
@@ -67,15 +75,19 @@ class _Planner:
     inventory: Inventory
     only: tuple[str, ...]
     preparations: Preparations
+    searching: Searching
+    teachers: dict[str, PlannedTeacher] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     runs: dict[str, Run] = field(default_factory=dict)
+    waiting: int = 0
 
     def plan(self) -> Plan:
         suite = self.suite_file.suite
         recipe = resolve_recipe(self.suite_file)
         preparations = self.preparations
         teachers = planned_teachers(self.suite_file, recipe, self.inventory, preparations)
+        self.teachers = {teacher.label: teacher for teacher in teachers}
         methods = variants(self.suite_file)
         _check_only(self.only)
         for dataset, teacher, student, method in itertools.product(
@@ -83,6 +95,7 @@ class _Planner:
         ):
             self._cell(dataset, teacher, student, method, recipe)
         self._check_exclusions(teachers, methods)
+        self.runs = {**self.searching.runs, **self.runs}
         needed = _needed(self.runs, preparations.runs)
         return Plan(
             suite=suite.suite,
@@ -103,6 +116,8 @@ class _Planner:
             },
             evaluate=self._evaluate(),
             extensions=tuple(str((self.suite_file.folder / name).resolve()) for name in suite.extensions),
+            searches=tuple(self.searching.done),
+            waiting=self.waiting,
             keep=suite.keep,
         )
 
@@ -123,11 +138,20 @@ class _Planner:
             return
         data = self._dataset(dataset)
         architecture = resolve_student(student, teacher.architecture)
-        uses = Uses(teacher, _facts(teacher, architecture, data, recipe), self.preparations)
+        read = read_teacher(method.control, teacher, self.teachers)
+        uses = Uses(read, _facts(read, architecture, data, recipe), self.preparations)
+
+        def run_of(chosen: Variant, seed: int) -> Run:
+            bare = Run(student=architecture, method=chosen.use(), dataset=data, recipe=recipe, seed=seed)
+            return bare.with_method(bare.method, uses.of(chosen, bare))
+
+        chosen = self.searching.chosen(names, method, run_of)
+        if chosen is None:
+            self.waiting += 1
+            return
         runs, baselines = {}, {}
         for seed in self.suite_file.suite.seeds:
-            bare = Run(student=architecture, method=method.use(), dataset=data, recipe=recipe, seed=seed)
-            run = bare.with_method(bare.method, uses.of(method, bare))
+            run = run_of(chosen, seed)
             runs[str(seed)] = run.id
             baselines[str(seed)] = baseline_of(run).id
             self.runs.setdefault(run.id, run)
@@ -153,13 +177,19 @@ class _Planner:
         dataset = self.inventory.datasets[names["dataset"]]
         if isinstance(dataset, str):
             return Refusal(**names, kind="not_fetched", reason=dataset)
-        if teacher.use is None:
-            return Refusal(**names, kind="not_fetched", reason=teacher.missing or "not fetched")
-        if teacher.refused:
-            return Refusal(**names, kind="preflight", reason=f"{teacher.label}: {teacher.refused}")
+        read = read_teacher(method.control, teacher, self.teachers)
+        for each in (teacher, read):
+            if each.use is None:
+                return Refusal(**names, kind="not_fetched", reason=each.missing or "not fetched")
+            if each.refused:
+                return Refusal(**names, kind="preflight", reason=f"{each.label}: {each.refused}")
         architecture = resolve_student(student, teacher.architecture)
-        facts = _facts(teacher, architecture, dataset, recipe)
-        reason = _impossible(teacher, architecture, dataset) or refused(method, teacher, facts)
+        facts = _facts(read, architecture, dataset, recipe)
+        reason = (
+            _impossible(teacher, architecture, dataset)
+            or same_teacher(method.control, teacher)
+            or next((why for each in trials_of(method) if (why := refused(each, read, facts))), None)
+        )
         return Refusal(**names, kind="impossible", reason=reason) if reason else None
 
     def _wanted(self, names: dict[str, str], *, baseline: bool) -> bool:

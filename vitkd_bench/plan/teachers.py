@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.suite_file import SuiteFile
-from vitkd_bench.registry import METHODS, RECIPES, TEACHERS
+from vitkd_bench.registry import METHODS, RECIPES, TEACHERS, fetch_command
 from vitkd_bench.spec import (
     SELF,
     Architecture,
@@ -168,7 +168,8 @@ def _use(
     if isinstance(weights, str):
         return weights
     if teacher.training is None:
-        return f"{teacher.name} is not fetched: vitkd teachers fetch {teacher.name}, or give weights: FILE"
+        command = fetch_command(teacher)
+        return f"{teacher.name} is not fetched: {f'{command}, or ' if command else ''}give weights: FILE"
     if side != teacher.architecture.image_size:
         return f"{teacher.name} is made for {teacher.architecture.image_size} px and is not used at {side} px"
     return preparations.use(teacher)

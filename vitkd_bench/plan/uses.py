@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vitkd_bench.contracts import CellFacts, TeacherRun
+from vitkd_bench.plan.controls import drawn, with_drawn_head
 from vitkd_bench.plan.teachers import PlannedTeacher, Preparations
 from vitkd_bench.plan.variants import Variant
 from vitkd_bench.registry import METHODS, RECIPES, MethodEntry
@@ -28,9 +29,16 @@ def cell_facts(teacher: PlannedTeacher, entry: MethodEntry, cell: CellFacts) -> 
     return cell
 
 
+def variant_facts(teacher: PlannedTeacher, method: Variant, cell: CellFacts) -> CellFacts:
+    """Give the same facts under a control too: where it gives the teacher another head, with that head."""
+    if method.control and method.control.reads.drawn == "head" and cell.teacher is not None:
+        return replace(cell, teacher=probed(cell.teacher, cell.dataset))
+    return cell_facts(teacher, method.entry, cell)
+
+
 def refused(method: Variant, teacher: PlannedTeacher, cell: CellFacts) -> str | None:
     """Say in one sentence why a method cannot work in a cell, or a run that must come first; or nothing."""
-    facts = cell_facts(teacher, method.entry, cell)
+    facts = variant_facts(teacher, method, cell)
     why = method.entry.refuses(method.config, facts)
     if why and "logits" in method.entry.needs and teacher.head == "own" and facts.teacher_classes is None:
         return f"{why}; head: probe at the teacher fits one to the data"
@@ -41,7 +49,7 @@ def refused(method: Variant, teacher: PlannedTeacher, cell: CellFacts) -> str | 
         own = replace(facts, student=request.student or facts.student)
         if request.reads == "cell" and (why := entry.refuses(config, cell_facts(teacher, entry, own))):
             return f"the run that {method.entry.name} needs first cannot be made: {why}"
-    return None
+    return method.control.refuses(method.entry, method.config, facts) if method.control else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +62,19 @@ class Uses:
 
     def of(self, method: Variant, run: Run) -> TeacherUse | None:
         """Give the teacher that `run`, yet without one, reads under `method`."""
-        facts = cell_facts(self.teacher, method.entry, self.cell)
+        facts = variant_facts(self.teacher, method, self.cell)
         request = method.entry.method.teacher_run(method.config, facts)
-        return self._made(request, run) if request else self._own(method.entry)
+        if request:
+            return self._made(request, run)
+        use, instead = self.teacher.use, method.control.reads.drawn if method.control else None
+        if use is None or not method.entry.reads_teacher:
+            return None
+        if instead == "head":
+            return with_drawn_head(use, run)
+        return self._own(method.entry, drawn(self.teacher, use, run) if instead else use)
 
-    def _own(self, entry: MethodEntry) -> TeacherUse | None:
-        """Give the cell's teacher, with a probe where the method reads logits and one is asked for."""
-        use = self.teacher.use
+    def _own(self, entry: MethodEntry, use: TeacherUse | None) -> TeacherUse | None:
+        """Give a teacher with a probe where the method reads logits and one is asked for."""
         if not entry.reads_teacher or use is None:
             return None
         if self.teacher.head != "probe" or "logits" not in entry.needs:
@@ -85,7 +99,7 @@ class Uses:
         if isinstance(request.reads, TeacherRun):
             read: TeacherUse | None = self._made(request.reads, run)
         else:
-            read = self._own(entry) if request.reads == "cell" else None
+            read = self._own(entry, self.teacher.use) if request.reads == "cell" else None
         made = Run(
             student=request.student or run.student,
             method=MethodUse(name=entry.name, version=entry.version, settings=config.declared()),

@@ -11,11 +11,14 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
 
 from vitkd_bench.contracts import NEEDS, CellFacts, Method, unmet
 from vitkd_bench.spec import (
@@ -28,6 +31,7 @@ from vitkd_bench.spec import (
     Teacher,
     nearest,
     read_yaml,
+    validation_line,
 )
 
 Entry = TypeVar("Entry")
@@ -77,6 +81,10 @@ class MethodEntry:
                     raise BadInputError(
                         f"method {self.name!r}: unknown {what} {name!r}{nearest(name, known)}"
                     )
+
+    def teacher_at_test(self, config: Settings) -> bool:
+        """Say whether the teacher is needed at test under these settings."""
+        return self.needs_teacher_at_test or self.method.teacher_at_test(config)
 
     def refuses(self, config: Settings, cell: CellFacts) -> str | None:
         """Say in one sentence why this cell cannot work under these settings, or nothing."""
@@ -225,15 +233,23 @@ class DatasetShelf(Shelf[DatasetEntry]):
 class MethodShelf(Shelf[MethodEntry]):
     """Methods by name."""
 
+    _lines: dict[str, int] = field(default_factory=dict)
+
     def register(self, name: str, **facts: Any) -> Callable[[AnyMethod], AnyMethod]:
-        """Put the decorated class on the shelf; `facts` are the fields of `MethodEntry`."""
+        """Put the decorated class on the shelf; `facts` are the fields of `MethodEntry`.
+
+        Raises:
+            BadInputError: the name is taken, by another file or further up in the same one.
+        """
+        line = sys._getframe(1).f_lineno  # noqa: SLF001
 
         def keep(method: AnyMethod) -> AnyMethod:
-            self.add(
-                name,
-                MethodEntry(name=name, method=method, **facts),
-                sys.modules[method.__module__].__file__ or "",
-            )
+            origin = sys.modules[method.__module__].__file__ or ""
+            before = self._lines.get(name) if self._origin.get(name) == origin else None
+            if before not in {None, line}:  # the same line is the same file, run again
+                raise BadInputError(f"method {name!r} is defined twice in {origin}: lines {before}, {line}")
+            self.add(name, MethodEntry(name=name, method=method, **facts), origin)
+            self._lines[name] = line
             return method
 
         return keep
@@ -253,7 +269,7 @@ def load_extension(path: Path) -> None:
     """
     if not path.is_file():
         raise BadInputError(f"extension {path}: no such file")
-    name = f"vitkd_extension_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    name = _module_name(path)
     if name in sys.modules:
         return
     specification = importlib.util.spec_from_file_location(name, path)
@@ -266,6 +282,28 @@ def load_extension(path: Path) -> None:
     except BadInputError:
         del sys.modules[name]
         raise
+    except ValidationError as error:
+        del sys.modules[name]
+        line = _line_in(path, error)
+        raise BadInputError(f"extension {path}{line}: {validation_line(error)}") from None
     except Exception as error:
         del sys.modules[name]
-        raise BadInputError(f"extension {path}: {type(error).__name__}: {error}") from error
+        raise BadInputError(
+            f"extension {path}{_line_in(path, error)}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def is_extension(path: Path) -> bool:
+    """Say whether a file was loaded as an extension in this process."""
+    return _module_name(path) in sys.modules
+
+
+def _module_name(path: Path) -> str:
+    return f"vitkd_extension_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+
+
+def _line_in(path: Path, error: Exception) -> str:
+    """Give `:12` for the last line of a file that an error passed through; nothing if it passed none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).name == path.name]
+    return f":{lines[-1]}" if lines else ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vitkd_bench.report.controls import ControlRow, control_rows, is_control
 from vitkd_bench.report.families import FamilyRow, family_rows
 from vitkd_bench.report.gather import Gathered, gather
 from vitkd_bench.report.rows import TEST, Row, build_rows, folded, hardware
@@ -46,10 +47,14 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """A report's content, free of any format; `links` are record files by run id, relative to the report."""
+    """A report's content, free of any format; `links` are record files by run id, relative to the report.
+
+    `rows` hold methods and controls; `control_names` tells them apart, also where all cells are refused.
+    """
 
     title: str
     rows: tuple[Row, ...]
+    controls: tuple[ControlRow, ...]
     families: tuple[FamilyRow, ...]
     refusals: tuple[Refusal, ...]
     failed: tuple[FailedRun, ...]
@@ -58,12 +63,20 @@ class Board:
     provenance: tuple[Provenance, ...]
     notes: tuple[str, ...]
     links: dict[str, str] = field(default_factory=dict)
+    control_names: tuple[str, ...] = ()
 
     def groups(self) -> dict[tuple[str, str], list[Row]]:
-        """Rows as people read them, each run once, by data set and recipe."""
+        """Rows as people read them, each run once and without controls, by data set and recipe."""
         found: dict[tuple[str, str], list[Row]] = {}
-        for row in folded(self.rows):
+        for row in folded([row for row in self.rows if not is_control(row)]):
             found.setdefault((row.key.dataset, row.key.recipe), []).append(row)
+        return found
+
+    def control_groups(self) -> dict[tuple[str, str], list[ControlRow]]:
+        """Controls as people read them, by data set and recipe."""
+        found: dict[tuple[str, str], list[ControlRow]] = {}
+        for control in self.controls:
+            found.setdefault((control.row.key.dataset, control.row.key.recipe), []).append(control)
         return found
 
     @property
@@ -91,6 +104,7 @@ def build_board(folders: Sequence[Path], out: Path) -> Board:
     return Board(
         title=" + ".join(dict.fromkeys(plan.suite for plan in found.plans)),
         rows=tuple(rows),
+        controls=tuple(control_rows(rows)),
         families=tuple(family_rows(rows)),
         refusals=tuple(sorted(found.refusals, key=lambda r: (r.dataset, r.teacher, r.method, r.student))),
         failed=_failed(found),
@@ -99,6 +113,7 @@ def build_board(folders: Sequence[Path], out: Path) -> Board:
         provenance=_provenance(found),
         notes=(*found.notes, *damage),
         links=_links(found, out),
+        control_names=tuple(sorted({n for p in found.plans for n, m in p.methods.items() if m.control_of})),
     )
 
 

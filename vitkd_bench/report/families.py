@@ -53,10 +53,10 @@ class FamilyRow:
 
 
 def family_rows(rows: Iterable[Row]) -> list[FamilyRow]:
-    """Give one row a family; teachers with weights of one's own count for no family."""
+    """Give one row a family; teachers with weights of one's own and controls count for no family."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        if row.delta and not row.teacher.own_weights:
+        if row.delta and not row.teacher.own_weights and not row.method.control_of:
             key = row.key
             group = (key.dataset, key.recipe, key.student, key.method, row.teacher.family)
             groups.setdefault(group, []).append(row)

@@ -161,7 +161,10 @@ def _check_names(cells: Iterable[GatheredCell], found: Gathered) -> None:
 
 
 def _check_records(found: Gathered) -> None:
-    """All results of a data set are on one split, all of a teacher from one file of weights."""
+    """All results of a data set are on one split, all of a teacher from one file of weights.
+
+    A control may read another teacher than its cell's: what is compared is of the one that was read.
+    """
     splits: dict[str, dict[str, str]] = {}
     weights: dict[str, dict[str, str]] = {}
     for cell in found.cells.values():
@@ -173,7 +176,9 @@ def _check_records(found: Gathered) -> None:
                 splits.setdefault(cell.key.dataset, {}).setdefault(record.split_hash, id_)
             digest = record.provenance.get("teacher_weights_sha256")
             if digest and record.cell.teacher:
-                weights.setdefault(cell.key.teacher, {}).setdefault(str(digest), id_)
+                own = record.cell.teacher == cell.teacher.name
+                read = cell.key.teacher if own else f"{record.cell.teacher} in cells of {cell.key.teacher}"
+                weights.setdefault(read, {}).setdefault(str(digest), id_)
     for kind, groups in (("data set", splits), ("teacher", weights)):
         what = "other samples" if kind == "data set" else "other weights"
         for name, by_hash in groups.items():

@@ -39,7 +39,10 @@ class Square:
 
 @dataclass(frozen=True, slots=True)
 class Heatmap:
-    """The content of one figure. `teachers` are (name, published outcome), grouped by outcome."""
+    """The content of one figure. `teachers` are (name, published outcome), grouped by outcome.
+
+    The last of the `methods` are `controls`, set apart by a line.
+    """
 
     dataset: str
     recipe: str
@@ -49,6 +52,7 @@ class Heatmap:
     squares: dict[tuple[str, str], Square]
     limit: float
     native_is_standard: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -66,7 +70,9 @@ class Heatmap:
         values = [s.delta for s in self.squares.values() if s.delta is not None]
         sure = sum(s.sure for s in self.squares.values())
         spread = f", from {points(min(values))} to {points(max(values))}" if values else ""
-        size = f"{len(self.teachers)} teachers by {len(self.methods)} methods"
+        controls = f" and {len(self.controls)} controls" if self.controls else ""
+        methods = len(self.methods) - len(self.controls)
+        size = f"{len(self.teachers)} teachers by {methods} methods{controls}"
         return (
             f"Heatmap of {size} for {self.title}: delta to the baseline in percentage points{spread}; "
             f"{sure} of {len(self.squares)} intervals exclude 0. All values stand in the leaderboard."
@@ -90,6 +96,7 @@ def _layout(board: Board, dataset: str, recipe: str, student: str, limit: float)
         if (refusal.dataset, refusal.student) == (dataset, student):
             squares.setdefault((refusal.teacher, refusal.method), Square(None, state="refused"))
     baselines = {row.key.method for row in board.rows if row.is_baseline}
+    controls = set(board.control_names)
     outcomes = {row.key.teacher: row.teacher.outcome for row in board.rows}
     teachers = sorted(
         {teacher for teacher, _ in squares},
@@ -98,10 +105,11 @@ def _layout(board: Board, dataset: str, recipe: str, student: str, limit: float)
     return Heatmap(
         *names,
         teachers=tuple((name, outcomes.get(name)) for name in teachers),
-        methods=tuple(sorted({method for _, method in squares} - baselines)),
+        methods=tuple(sorted({m for _, m in squares} - baselines, key=lambda name: (name in controls, name))),
         squares={key: square for key, square in squares.items() if key[1] not in baselines},
         limit=limit,
         native_is_standard=tuple(sorted({row.key.teacher for row in rows if row.same_as})),
+        controls=tuple(sorted({method for _, method in squares} & controls)),
     )
 
 
@@ -214,6 +222,10 @@ def _name(axes: Axes, heatmap: Heatmap) -> None:
     axes.set_xticks([x + 0.5 for x in range(len(heatmap.methods))], heatmap.methods, rotation=25, ha="right")
     axes.set_title(heatmap.title, loc="left", fontsize=10)
     axes.tick_params(length=0)
+    if heatmap.controls:
+        axes.axvline(len(heatmap.methods) - len(heatmap.controls), color="black", lw=1.2)
+        for label in axes.get_xticklabels()[-len(heatmap.controls) :]:
+            label.set_fontstyle("italic")
     outcomes = [outcome for _, outcome in heatmap.teachers]
     for y in _starts(outcomes):
         if y:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class Row:
     `macro` are means over seeds, fractions. `seen` names collections of this data set's pictures that the
     teacher has seen in its own training. `same_as` names a student whose runs are the very same. In folded
     rows `also` names the students that this row stands for as well, `shared_by` the teachers of a baseline.
+    `scores` are the fractions that `top1` is made of, by seed.
     """
 
     key: CellKey
@@ -56,6 +57,7 @@ class Row:
     seen: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     shared_by: tuple[str, ...] = ()
+    scores: dict[int, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -180,6 +182,7 @@ def _row(found: Gathered, cell: GatheredCell, same_as: str | None) -> Row:
         wall_s=sum(walls) / len(walls) if walls else None,
         hardware=tuple(sorted({hardware(r.provenance) for r in records.values()})),
         seen=_seen(cell),
+        scores=top1,
     )
 
 

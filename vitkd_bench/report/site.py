@@ -13,11 +13,14 @@ from vitkd_bench.report.heatmaps import Heatmap
 from vitkd_bench.report.rows import Row
 from vitkd_bench.report.summary import summary
 from vitkd_bench.report.tables import (
+    CONTROLS,
+    CONTROLS_EXPLAINED,
     EXPLANATION,
     FAILURES,
     FAMILIES,
     LEADERBOARD,
     REFUSALS,
+    control_cells,
     failure_cells,
     family_cells,
     leaderboard_cells,
@@ -49,6 +52,8 @@ def to_html(board: Board, pictures: Sequence[Picture]) -> str:
     )
     environment.globals.update(
         leaderboard_cells=leaderboard_cells,
+        control_cells=control_cells,
+        controls_explained=CONTROLS_EXPLAINED,
         family_cells=family_cells,
         refusal_cells=refusal_cells,
         failure_cells=failure_cells,
@@ -62,6 +67,7 @@ def to_html(board: Board, pictures: Sequence[Picture]) -> str:
         pictures=pictures,
         headers={
             "leaderboard": LEADERBOARD,
+            "controls": CONTROLS,
             "families": FAMILIES,
             "refusals": REFUSALS,
             "failures": FAILURES,

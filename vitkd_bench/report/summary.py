@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vitkd_bench.report.board import Board
+from vitkd_bench.report.controls import VERDICTS, is_control
 from vitkd_bench.report.families import FamilyRow
 from vitkd_bench.report.rows import Row
 from vitkd_bench.report.words import bounds, count, points
@@ -10,11 +11,12 @@ from vitkd_bench.report.words import bounds, count, points
 
 def summary(board: Board) -> list[str]:
     """Say in a few sentences what transferred, by how much, and how sure that is."""
-    compared = [row for row in board.rows if row.delta and not row.same_as]
+    compared = [row for row in board.rows if row.delta and not row.same_as and not is_control(row)]
     done = f"{board.counts['done']} of {count(board.counts['planned'], 'run')} done"
     if not compared:
         return [f"Nothing can be compared yet: {done}."]
-    return [_tally(compared), *_extremes(compared), *_by_method(board), f"Basis: {done}{_not_done(board)}."]
+    sentences = [_tally(compared), *_extremes(compared), *_by_method(board), *_controls(board)]
+    return [*sentences, f"Basis: {done}{_not_done(board)}."]
 
 
 def _tally(rows: list[Row]) -> str:
@@ -61,6 +63,15 @@ def _by_method(board: Board) -> list[str]:
                 parts.append(f"{word} for {len(names)} ({', '.join(names)})")
         sentences.append(f"Families, {method} to {student} students on {dataset}: {'; '.join(parts)}.")
     return sentences
+
+
+def _controls(board: Board) -> list[str]:
+    """Say how many controls fall behind their method, catch up with it, or cannot be told from it."""
+    told = [control.verdict for control in board.controls if control.advantage]
+    if not told:
+        return []
+    parts = [f"{word} in {told.count(word)}" for word in VERDICTS.values() if word in told]
+    return [f"Of {count(len(told), 'comparison')} of a method with a control of it: {', '.join(parts)}."]
 
 
 def _not_done(board: Board) -> str:

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tabulate import tabulate
 
 from vitkd_bench.report.board import Board, FailedRun
+from vitkd_bench.report.controls import ControlRow
 from vitkd_bench.report.families import FamilyRow
 from vitkd_bench.report.rows import Row
 from vitkd_bench.report.summary import summary
@@ -39,6 +40,18 @@ FAMILIES = (
     "Published",
     "Remarks",
 )
+CONTROLS = (
+    "Teacher",
+    "Student",
+    "Method",
+    "Control",
+    "Top-1 (%)",
+    "Delta (pp)",
+    "Method - control (pp)",
+    "Seeds",
+    "Verdict",
+    "Remarks",
+)
 REFUSALS = ("Teacher", "Student", "Method", "Data set", "Kind", "Reason")
 FAILURES = ("Run", "Seed", "Cell", "Step", "Why")
 EXPLANATION = (
@@ -46,6 +59,11 @@ EXPLANATION = (
     "percentage points, to the same student trained without a teacher (method none; same data, recipe and "
     "seed), with its 95 % t interval over seeds. Verdict: the interval lies above zero (transfers), below "
     "(fails), or neither (undecided)."
+)
+CONTROLS_EXPLAINED = (
+    "A control takes from a method the one thing that a claim of it rests on; what is at stake stands in its "
+    "remarks. Method - control: paired difference in percentage points with its 95 % t interval over seeds. "
+    "Controls are no methods: they count for no family's verdict."
 )
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -72,6 +90,23 @@ def leaderboard_cells(row: Row) -> tuple[str, ...]:
         _seeds(len(row.done), len(row.run_ids)),
         row.verdict or ("" if row.is_baseline else NONE),
         "; ".join(row.remarks),
+    )
+
+
+def control_cells(control: ControlRow) -> tuple[str, ...]:
+    """What people read of a control, in the order of `CONTROLS`."""
+    row, advantage = control.row, control.advantage
+    return (
+        row.key.teacher,
+        row.key.student,
+        control.method,
+        control.name,
+        percent_interval(row.top1),
+        points_interval(row.delta.interval if row.delta else None),
+        points_interval(advantage.interval if advantage else None),
+        _seeds(len(row.done), len(row.run_ids)),
+        control.verdict or NONE,
+        "; ".join(control.remarks),
     )
 
 
@@ -125,6 +160,8 @@ def to_markdown(board: Board) -> str:
 
 def _further(board: Board) -> Iterable[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
     """The tables below the leaderboard that have rows."""
+    for names, controls in board.control_groups().items():
+        yield f"Controls: {names[0]}, recipe {names[1]}", CONTROLS, [control_cells(c) for c in controls]
     for names in dict.fromkeys((row.dataset, row.recipe) for row in board.families):
         rows = [family_cells(row) for row in board.families if (row.dataset, row.recipe) == names]
         yield f"Verdict by family: {names[0]}, recipe {names[1]}", FAMILIES, rows
@@ -208,6 +245,8 @@ def _csv_row(row: Row, shifts: tuple[str, ...]) -> dict[str, object]:
         "same_runs_as_student": row.same_as,
         "method": row.key.method,
         "method_kind": row.method.kind,
+        "control": row.method.control,
+        "control_of": row.method.control_of,
         "needs_teacher_at_test": row.method.needs_teacher_at_test,
         "status": row.status,
         "seeds_planned": len(row.run_ids),

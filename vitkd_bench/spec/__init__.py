@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         InitialValues,
         Size,
     )
-    from vitkd_bench.spec.base import Frozen, Settings
+    from vitkd_bench.spec.base import Frozen, Settings, validation_line
     from vitkd_bench.spec.canonical import canonical_json, content_hash, file_sha256
     from vitkd_bench.spec.dataset import (
         ClassInfo,
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
         nearest,
     )
     from vitkd_bench.spec.folders import cache_folder
-    from vitkd_bench.spec.plan import Cell, MethodFacts, Pack, Plan, Refusal, Source, TeacherFacts
+    from vitkd_bench.spec.plan import Cell, MethodFacts, Pack, Plan, Refusal, Search, Source, TeacherFacts
     from vitkd_bench.spec.recipe import Augmentation, Recipe
     from vitkd_bench.spec.record import CellNames, Failure, Record
-    from vitkd_bench.spec.run import SELF, MethodUse, Run, TeacherUse
+    from vitkd_bench.spec.run import SELF, ControlUse, MethodUse, Run, TeacherUse
     from vitkd_bench.spec.seeds import seeded
     from vitkd_bench.spec.student import StudentEntry, parse_student, resolve_student
-    from vitkd_bench.spec.suite import Suite, TeacherEntry
+    from vitkd_bench.spec.suite import SearchRule, Suite, TeacherEntry
     from vitkd_bench.spec.teacher import (
         HALF_PIXELS,
         IMAGENET_PIXELS,
@@ -77,6 +77,7 @@ __all__ = [
     "CellNames",
     "ClassInfo",
     "Components",
+    "ControlUse",
     "DamagedFileError",
     "Dataset",
     "DatasetSettings",
@@ -96,6 +97,8 @@ __all__ = [
     "Refusal",
     "ResolvedDataset",
     "Run",
+    "Search",
+    "SearchRule",
     "Settings",
     "Size",
     "Source",
@@ -122,22 +125,23 @@ __all__ = [
     "read_yaml",
     "resolve_student",
     "seeded",
+    "validation_line",
 ]
 
 _NAMES = {
     "architecture": "NAMED_COMPONENTS SIZES Architecture Components InitialValues Size",
-    "base": "Frozen Settings",
+    "base": "Frozen Settings validation_line",
     "canonical": "canonical_json content_hash file_sha256",
     "dataset": "ClassInfo Dataset DatasetSettings ResolvedDataset Subset Validation",
     "errors": "BadInputError DamagedFileError VitkdError WorldError WrongHashError nearest",
     "folders": "cache_folder",
-    "plan": "Cell MethodFacts Pack Plan Refusal Source TeacherFacts",
+    "plan": "Cell MethodFacts Pack Plan Refusal Search Source TeacherFacts",
     "recipe": "Augmentation Recipe",
     "record": "CellNames Failure Record",
-    "run": "SELF MethodUse Run TeacherUse",
+    "run": "SELF ControlUse MethodUse Run TeacherUse",
     "seeds": "seeded",
     "student": "StudentEntry parse_student resolve_student",
-    "suite": "Suite TeacherEntry",
+    "suite": "SearchRule Suite TeacherEntry",
     "teacher": (
         "HALF_PIXELS IMAGENET_PIXELS OPENAI_PIXELS Accuracy Backend Head PixelStats PositionInterpolation "
         "Teacher Training WeightSource"

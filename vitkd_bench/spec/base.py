@@ -57,6 +57,15 @@ class Settings(Frozen):
     """Base of the settings of a method, a data set or any other entry."""
 
 
+def validation_line(error: ValidationError) -> str:
+    """Say in one line what is wrong with a description that Python code makes: class, field, reason."""
+    models = [Frozen]
+    for model in models:
+        models += model.__subclasses__()
+    named = next((model for model in models if model.__name__ == error.title), Frozen)
+    return _one_line(named, error, error.title, {})
+
+
 def _one_line(
     model: type[BaseModel], error: ValidationError, where: str, lines: Mapping[tuple[Any, ...], int]
 ) -> str:

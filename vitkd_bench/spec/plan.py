@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
@@ -25,6 +26,24 @@ class Cell(Frozen):
     dataset: str
     runs: dict[str, str]
     baselines: dict[str, str] = {}
+
+
+class Search(Frozen):
+    """One setting of one cell's method, chosen on val: `values` in the order tried, `runs` of each by seed.
+
+    `held` are the settings that were chosen before it. `chosen` is the place of the chosen value, None while
+    trials are not all finished.
+    """
+
+    teacher: str
+    student: str
+    method: str
+    dataset: str
+    setting: str
+    values: tuple[Any, ...]
+    runs: tuple[dict[str, str], ...]
+    held: dict[str, Any] = {}
+    chosen: int | None = None
 
 
 class Refusal(Frozen):
@@ -60,13 +79,21 @@ class TeacherFacts(Frozen):
 
 
 class MethodFacts(Frozen):
-    """What a report says of a method without importing it."""
+    """What a report says of a method without importing it.
+
+    Of a control `control_of` names the method, `control` the control and `claim` what the method can no
+    longer claim if this does as well; `settings` are the method's, `control_settings` the control's.
+    """
 
     name: str
     title: str
     kind: str
     settings: dict[str, Any] = {}
     needs_teacher_at_test: bool = False
+    control_of: str | None = None
+    control: str | None = None
+    control_settings: dict[str, Any] = {}
+    claim: str | None = None
 
 
 class Pack(Frozen):
@@ -97,7 +124,11 @@ class Source(Frozen):
 
 
 class Plan(Frozen):
-    """The whole of `OUT/plan.json`; runs by their id, teachers and methods by the suite's names."""
+    """The whole of `OUT/plan.json`; runs by their id, teachers and methods by the suite's names.
+
+    `waiting` counts the cells whose settings are still searched for: they are planned once `searches` have
+    chosen. Runs of trials stand among `runs` and belong to no cell.
+    """
 
     schema_: int = Field(default=PLAN_SCHEMA, alias="schema")
     suite: str
@@ -113,11 +144,22 @@ class Plan(Frozen):
     sources: dict[str, Source] = {}
     evaluate: dict[str, tuple[str, ...]] = {}
     extensions: tuple[str, ...] = ()
+    searches: tuple[Search, ...] = ()
+    waiting: int = 0
     keep: Literal["none", "student"] = "none"
 
     def splits_of(self, run_id: str) -> tuple[str, ...]:
-        """Name the splits that a run is evaluated on."""
+        """Name the splits that a run is evaluated on; a trial of a search on val alone."""
+        if run_id in self.trials:
+            return ("val",)
         return self.evaluate.get(self.runs[run_id].dataset.name, ("val", "test"))
+
+    @cached_property
+    def trials(self) -> frozenset[str]:
+        """Ids of the runs that belong to a search and to no cell."""
+        asked = {id_ for search in self.searches for runs in search.runs for id_ in runs.values()}
+        cells = {id_ for cell in self.cells for id_ in (*cell.runs.values(), *cell.baselines.values())}
+        return frozenset(asked - cells)
 
     def all_runs(self) -> dict[str, Run]:
         """Preparations first, then runs."""

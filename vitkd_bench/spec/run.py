@@ -16,6 +16,7 @@ from vitkd_bench.spec.teacher import Backend, PositionInterpolation
 from vitkd_bench.spec.versions import VERSIONS
 
 PREPARED = "run:"
+DRAWN = "random:"
 SELF = "self"
 """Name of a teacher that is the student itself, trained before: no teacher of the registry is read."""
 
@@ -23,11 +24,13 @@ SELF = "self"
 class TeacherUse(Frozen):
     """A teacher as a run reads it.
 
-    `pin` is `run:<id>` of the preparation that makes it or `sha256:<digest>` of a file. `key` is the pin
-    without versions: the same for a file, the preparation's cell key for a micro teacher. `image_size` in
-    pixels. `backend` and `position_interpolation` are given where they are not the contract's own. `head` is
-    given where its logits come from another head than its own; `head_pin` and `head_key` then name the run
-    that fits that head, as `pin` and `key` do.
+    `pin` is `run:<id>` of the preparation that makes it, `sha256:<digest>` of a file, or, of a teacher whose
+    weights are drawn, `random:<law>:<hash of the network>:<seed>`. `key` is the pin without versions and
+    seed: the same for a file, the preparation's cell key for a micro teacher. `image_size` in pixels.
+    `backend` and `position_interpolation` are given where they are not the contract's own. `head` is given
+    where its logits come from another head than its own: a `probe`, where `head_pin` and `head_key` name the
+    run that fits that head, as `pin` and `key` do, or one whose weights are drawn (`random`), where
+    `head_pin` is `random:<seed>`.
     """
 
     name: str
@@ -37,7 +40,7 @@ class TeacherUse(Frozen):
     version: int
     backend: Backend | None = None
     position_interpolation: PositionInterpolation | None = None
-    head: Literal["probe"] | None = None
+    head: Literal["probe", "random"] | None = None
     head_pin: str | None = None
     head_key: str | None = None
 
@@ -58,18 +61,54 @@ class TeacherUse(Frozen):
         return self.pin.removeprefix(PREPARED) if self.pin.startswith(PREPARED) else None
 
     @property
+    def drawn(self) -> tuple[Literal["timm", "small"], int] | None:
+        """Law of initialisation and seed of a teacher whose weights are drawn, None for any other."""
+        if not self.pin.startswith(DRAWN):
+            return None
+        law, _, seed = self.pin.removeprefix(DRAWN).split(":")
+        return "small" if law == "small" else "timm", int(seed)
+
+    @property
+    def drawn_head(self) -> int | None:
+        """Seed of a head whose weights are drawn, None for any other."""
+        return int((self.head_pin or "").removeprefix(DRAWN)) if self.head == "random" else None
+
+    @property
     def preparations(self) -> tuple[str, ...]:
         """Ids of all runs that must be there before this teacher can be used."""
         made = [pin for pin in (self.pin, self.head_pin) if pin and pin.startswith(PREPARED)]
         return tuple(pin.removeprefix(PREPARED) for pin in made)
 
 
-class MethodUse(Frozen):
-    """A method with those of its settings that differ from the default."""
+class ControlUse(Frozen):
+    """A control with those of its settings that differ from the default."""
 
     name: str
     version: int
     settings: dict[str, Any] = {}
+
+
+class MethodUse(Frozen):
+    """A method with those of its settings that differ from the default, under a control if one is given."""
+
+    name: str
+    version: int
+    settings: dict[str, Any] = {}
+    control: ControlUse | None = None
+
+    @property
+    def canonical(self) -> str:
+        """The name that tells a control from its method."""
+        return f"{self.name}+{self.control.name}" if self.control else self.name
+
+    def declared_parts(self) -> dict[str, Any]:
+        """Give what stands in a run's id; of a control only where there is one."""
+        own = {"name": self.name, "settings": self.settings}
+        control = self.control
+        return {
+            **own,
+            **({"control": {"name": control.name, "settings": control.settings}} if control else {}),
+        }
 
 
 class Run(Frozen):
@@ -96,7 +135,7 @@ class Run(Frozen):
     def _declared(self) -> dict[str, Any]:
         return {
             "student": self.student.declared(),
-            "method": {"name": self.method.name, "settings": self.method.settings},
+            "method": self.method.declared_parts(),
             "dataset": self.dataset.identity(),
             "recipe": self.recipe.identity(),
         }
@@ -105,7 +144,8 @@ class Run(Frozen):
     def versions(self) -> dict[str, int]:
         """The small version numbers that this run's numbers depend on."""
         own = {"method": self.method.version, "dataset": self.dataset.version}
-        return {**VERSIONS, **own, **({"contract": self.teacher.version} if self.teacher else {})}
+        given = {"contract": self.teacher, "control": self.method.control}
+        return {**VERSIONS, **own, **{name: part.version for name, part in given.items() if part}}
 
     @cached_property
     def id(self) -> str:

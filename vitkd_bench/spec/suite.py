@@ -27,15 +27,23 @@ def _entries(data: dict[str, Any]) -> dict[str, Any]:
     long = dict(data)
     for field, own in (
         ("datasets", ("name", "as")),
-        ("methods", ("name", "as")),
+        ("methods", ("name", "as", "control")),
         ("teachers", None),
         ("students", None),
     ):
         if isinstance(data.get(field), list):
             long[field] = [_entry(value, own) for value in data[field]]
+    if isinstance(data.get("methods"), list):
+        long["methods"] = [_with_long_control(value) for value in long["methods"]]
     if "recipe" in data:
         long["recipe"] = _entry(data["recipe"], ("base",), "changes", "base")
     return long
+
+
+def _with_long_control(method: Any) -> Any:
+    if not isinstance(method, dict) or "control" not in method:
+        return method
+    return {**method, "control": _entry(method["control"], ("name",))}
 
 
 class NamedEntry(Frozen):
@@ -56,10 +64,34 @@ class DatasetEntry(NamedEntry):
     settings: dict[str, Any] = {}
 
 
+class ControlEntry(Frozen):
+    """A control of a method, with settings of its own; they can be swept as a method's can."""
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
 class MethodEntry(NamedEntry):
-    """A method with settings of its own; a setting `{sweep: [...]}` makes one variant a value."""
+    """A method with settings of its own, each a value, a sweep or a search.
+
+    A setting `{sweep: [...]}` makes one variant a value; one written `{search: [...]}` takes in each cell the
+    value that is best on val. With a `control` it is that control of the method, called `method+control`
+    unless `as` says otherwise.
+    """
 
     settings: dict[str, Any] = {}
+    control: ControlEntry | None = None
+
+    @property
+    def label(self) -> str:
+        """The name by which tables call it."""
+        return self.as_ or (f"{self.name}+{self.control.name}" if self.control else self.name)
+
+    @property
+    def searched(self) -> dict[str, Any]:
+        """The settings that are searched for, with what stands in place of their value."""
+        given = self.settings.items()
+        return {k: v["search"] for k, v in given if isinstance(v, dict) and set(v) == {"search"}}
 
 
 class TeacherEntry(NamedEntry):
@@ -95,6 +127,17 @@ class Exclusion(Frozen):
     because: str
 
 
+class SearchRule(Frozen):
+    """How settings written as `{search: [...]}` are chosen on val.
+
+    Trials are trained under `seeds`, which are none of the suite's own; `budget` is the number of trials that
+    every method of a cell may spend, over all of its settings.
+    """
+
+    seeds: tuple[int, ...] = Field(default=(100,), min_length=1)
+    budget: int = Field(default=9, gt=0)
+
+
 class Suite(Frozen):
     """One YAML file. `suite` names it and its output folder."""
 
@@ -107,6 +150,7 @@ class Suite(Frozen):
     students: tuple[StudentEntry, ...] = Field(min_length=1)
     methods: tuple[MethodEntry, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
+    search: SearchRule = SearchRule()
     evaluate: tuple[str, ...] | None = None
     keep: Literal["none", "student"] = "none"
     exclude: tuple[Exclusion, ...] = ()
@@ -125,4 +169,9 @@ class Suite(Frozen):
                 raise ValueError(f"{field}: {twice[0]!r} stands twice; tell the two apart with as: ...")
         if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds: each one once and none negative, got {list(self.seeds)}")
+        shared = sorted(set(self.seeds) & set(self.search.seeds))
+        if shared and any(method.searched for method in self.methods):
+            raise ValueError(
+                f"search.seeds: {shared[0]} is a seed of the suite; choose by seeds of their own"
+            )
         return self

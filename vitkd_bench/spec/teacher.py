@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,10 +15,10 @@ PositionInterpolation = Literal["timm", "official"]
 
 
 class PixelStats(Frozen):
-    """Mean and standard deviation of pixel values in [0, 1], one number a channel."""
+    """Mean and standard deviation of pixel values in [0, 1], one number a channel; deviations are above 0."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+    std: tuple[Annotated[float, Field(gt=0, le=1)], ...]
 
 
 IMAGENET_PIXELS = PixelStats(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -1,0 +1,1 @@
+"""The controls: what takes from a method the one thing that its claim rests on."""
