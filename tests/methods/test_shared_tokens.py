@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitkd_bench.methods._common_tokens import common_tokens, keep, uncommon
+from vitkd_bench.methods._shared_tokens import common_tokens, keep, uncommon
 from vitkd_bench.spec import SIZES, Architecture
 
 

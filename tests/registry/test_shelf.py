@@ -45,7 +45,7 @@ def test_an_extension_registers_once_and_is_named_when_it_fails(tmp_path: Path) 
     METHODS._entries.pop("mine_of_the_test")
     bad = tmp_path / "bad.py"
     bad.write_text("1 / 0\n")
-    with pytest.raises(BadInputError, match=r"bad\.py: ZeroDivisionError"):
+    with pytest.raises(BadInputError, match=r"bad\.py:1: ZeroDivisionError"):
         load_extension(bad)
     with pytest.raises(BadInputError, match="no such file"):
         load_extension(tmp_path / "none.py")

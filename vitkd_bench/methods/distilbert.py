@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, taps
-from vitkd_bench.methods._common_tokens import common_tokens, keep, uncommon
+from vitkd_bench.methods._shared_tokens import common_tokens, keep, uncommon
 from vitkd_bench.methods._feature_transfer import architecture_of_teacher
 from vitkd_bench.methods._labels import label_loss_of
 from vitkd_bench.methods._layers import Layers
