@@ -62,6 +62,11 @@ class Method:
         return None
 
     @classmethod
+    def also_needs(cls, config: Any) -> tuple[str, ...]:
+        """Name what these settings need beside the entry's own `needs` (`contracts.needs`)."""
+        return ()
+
+    @classmethod
     def teacher_run(cls, config: Any, cell: CellFacts) -> TeacherRun | None:
         """Name the run whose network is the teacher in place of the cell's: an assistant, an earlier self.
 

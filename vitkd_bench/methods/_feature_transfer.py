@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vitkd_bench.contracts import Batch, CellFacts, Features, Method, taps, unmet
+from vitkd_bench.contracts import Batch, CellFacts, Features, Method, taps
 from vitkd_bench.methods._labels import label_loss_of
 from vitkd_bench.methods._layers import Layers, blocks_of, paired_blocks
 from vitkd_bench.methods._logits import logits_of, teacher_logits
@@ -49,9 +49,11 @@ class FeatureTransfer(Method):
 
     @classmethod
     def refuses(cls, config: Any, cell: CellFacts) -> str | None:
-        if cell.teacher_architecture is None:
-            return f"{cls.name} needs a teacher"
-        return unmet(f"{cls.name} with kd", ("logits",), cell) if config.kd else None
+        return None if cell.teacher_architecture else f"{cls.name} needs a teacher"
+
+    @classmethod
+    def also_needs(cls, config: Any) -> tuple[str, ...]:
+        return ("logits",) if config.kd else ()
 
     def teacher_taps(self) -> frozenset[str]:
         return frozenset({taps.LOGITS}) if self.config.kd else frozenset()

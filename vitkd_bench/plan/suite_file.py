@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,12 @@ class SuiteFile:
 
     suite: Suite
     path: Path
+    lines: Mapping[tuple[Any, ...], int] = field(default_factory=dict)
+
+    def place(self, *at: str | int) -> str:
+        """Name a field for an error, `suite.yaml:12: teachers.0`; without the line where none is known."""
+        line = next((self.lines[at[:n]] for n in range(len(at), 0, -1) if at[:n] in self.lines), None)
+        return f"{self.path}{f':{line}' if line else ''}: {'.'.join(map(str, at))}"
 
     @property
     def folder(self) -> Path:
@@ -67,7 +73,8 @@ def read_suite(name_or_path: str, overrides: Sequence[str] = ()) -> SuiteFile:
     for override in overrides:
         _override(data, override)
         suite = Suite.parse(data, f"{path} with --set {override}")
-    return SuiteFile(suite, path)
+    changed = {override.partition("=")[0].split(".")[0] for override in overrides}
+    return SuiteFile(suite, path, {at: line for at, line in lines.items() if at and at[0] not in changed})
 
 
 def _read_with_includes(

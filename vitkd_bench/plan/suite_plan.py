@@ -40,7 +40,7 @@ def resolve_recipe(suite_file: SuiteFile) -> Recipe:
         BadInputError: an unknown recipe or field, or a bad value.
     """
     asked = suite_file.suite.recipe
-    where = f"{suite_file.path}: recipe"
+    where = suite_file.place("recipe")
     base = RECIPES.get(asked.base, where)
     if not asked.changes:
         return base

@@ -118,7 +118,7 @@ def planned_teachers(
     """
     found = []
     for i, entry in enumerate(suite_file.suite.teachers):
-        where = f"{suite_file.path}: teachers.{i}"
+        where = suite_file.place("teachers", i)
         teacher = TEACHERS.get(entry.name, where)
         side = entry.image_size or recipe.image_size or teacher.architecture.image_size
         try:

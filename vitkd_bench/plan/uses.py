@@ -22,9 +22,9 @@ def probed(teacher: Teacher, dataset: ResolvedDataset) -> Teacher:
     return teacher.model_copy(update={"head": head})
 
 
-def cell_facts(teacher: PlannedTeacher, entry: MethodEntry, cell: CellFacts) -> CellFacts:
+def cell_facts(teacher: PlannedTeacher, entry: MethodEntry, config: Settings, cell: CellFacts) -> CellFacts:
     """Give the facts of a cell as a method meets them: with a probe, where one is asked for and read."""
-    if teacher.head == "probe" and "logits" in entry.needs and cell.teacher is not None:
+    if teacher.head == "probe" and _reads_logits(entry, config) and cell.teacher is not None:
         return replace(cell, teacher=probed(cell.teacher, cell.dataset))
     return cell
 
@@ -33,21 +33,24 @@ def variant_facts(teacher: PlannedTeacher, method: Variant, cell: CellFacts) -> 
     """Give the same facts under a control too: where it gives the teacher another head, with that head."""
     if method.control and method.control.reads.drawn == "head" and cell.teacher is not None:
         return replace(cell, teacher=probed(cell.teacher, cell.dataset))
-    return cell_facts(teacher, method.entry, cell)
+    return cell_facts(teacher, method.entry, method.config, cell)
 
 
 def refused(method: Variant, teacher: PlannedTeacher, cell: CellFacts) -> str | None:
     """Say in one sentence why a method cannot work in a cell, or a run that must come first; or nothing."""
     facts = variant_facts(teacher, method, cell)
     why = method.entry.refuses(method.config, facts)
-    if why and "logits" in method.entry.needs and teacher.head == "own" and facts.teacher_classes is None:
+    reads_logits = _reads_logits(method.entry, method.config)
+    if why and reads_logits and teacher.head == "own" and facts.teacher_classes is None:
         return f"{why}; head: probe at the teacher fits one to the data"
     if why:
         return why
     for request in _chain(method.entry.method.teacher_run(method.config, facts)):
         entry, config = _of(request)
         own = replace(facts, student=request.student or facts.student)
-        if request.reads == "cell" and (why := entry.refuses(config, cell_facts(teacher, entry, own))):
+        if request.reads == "cell" and (
+            why := entry.refuses(config, cell_facts(teacher, entry, config, own))
+        ):
             return f"the run that {method.entry.name} needs first cannot be made: {why}"
     return method.control.refuses(method.entry, method.config, facts) if method.control else None
 
@@ -71,13 +74,13 @@ class Uses:
             return None
         if instead == "head":
             return with_drawn_head(use, run)
-        return self._own(method.entry, drawn(self.teacher, use, run) if instead else use)
+        return self._own(method.entry, method.config, drawn(self.teacher, use, run) if instead else use)
 
-    def _own(self, entry: MethodEntry, use: TeacherUse | None) -> TeacherUse | None:
+    def _own(self, entry: MethodEntry, config: Settings, use: TeacherUse | None) -> TeacherUse | None:
         """Give a teacher with a probe where the method reads logits and one is asked for."""
         if not entry.reads_teacher or use is None:
             return None
-        if self.teacher.head != "probe" or "logits" not in entry.needs:
+        if self.teacher.head != "probe" or not _reads_logits(entry, config):
             return use
         fit = self._probe(use)
         self.preparations.add(fit, f"linear probe on {self.teacher.label}")
@@ -99,7 +102,7 @@ class Uses:
         if isinstance(request.reads, TeacherRun):
             read: TeacherUse | None = self._made(request.reads, run)
         else:
-            read = self._own(entry, self.teacher.use) if request.reads == "cell" else None
+            read = self._own(entry, config, self.teacher.use) if request.reads == "cell" else None
         made = Run(
             student=request.student or run.student,
             method=MethodUse(name=entry.name, version=entry.version, settings=config.declared()),
@@ -117,6 +120,10 @@ class Uses:
             image_size=made.student.image_size,
             version=read.version if read else 1,
         )
+
+
+def _reads_logits(entry: MethodEntry, config: Settings) -> bool:
+    return "logits" in entry.needs_under(config)
 
 
 def _of(request: TeacherRun) -> tuple[MethodEntry, Settings]:

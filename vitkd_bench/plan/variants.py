@@ -68,7 +68,7 @@ def variants(suite_file: SuiteFile) -> list[Variant]:
     """
     found: list[Variant] = []
     for i, asked in enumerate(suite_file.suite.methods):
-        where = f"{suite_file.path}: methods.{i}"
+        where = suite_file.place("methods", i)
         entry = METHODS.get(asked.name, where)
         if entry.kind in MAKERS:
             raise BadInputError(f"{where}: {entry.name!r} {MAKERS[entry.kind]}")

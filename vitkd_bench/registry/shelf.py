@@ -86,9 +86,13 @@ class MethodEntry:
         """Say whether the teacher is needed at test under these settings."""
         return self.needs_teacher_at_test or self.method.teacher_at_test(config)
 
+    def needs_under(self, config: Settings) -> tuple[str, ...]:
+        """Name what a cell must have for the method to work under these settings."""
+        return (*self.needs, *self.method.also_needs(config))
+
     def refuses(self, config: Settings, cell: CellFacts) -> str | None:
         """Say in one sentence why this cell cannot work under these settings, or nothing."""
-        return unmet(self.name, self.needs, cell) or self.method.refuses(config, cell)
+        return unmet(self.name, self.needs_under(config), cell) or self.method.refuses(config, cell)
 
 
 @dataclass(frozen=True, slots=True)
