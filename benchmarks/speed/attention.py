@@ -1,21 +1,24 @@
 """Time and memory of the fused forms of attention transfer, against the forms that make the maps.
 
-    python benchmarks/speed/attention.py [--threads 1] [--repeats 5]
+    python benchmarks/speed/attention.py [--threads 1] [--repeats 5] [--tokens 197 577 1370]
 
-Takes about a minute on one core. Prints ratios fused / plain, forward and backward: below 1 the fused form is
-the better one. Both forms run in turns on the same tensors, so that other load falls on both. Peak memory is
-that of tensors made on the way, without the inputs (CPU: what operators give; CUDA: what the allocator says).
-Heads are 6 of width 64.
+Takes about two minutes on one core. Prints ratios fused / plain, forward and backward: below 1 the fused
+form is the better one. Both forms run in turns on the same tensors, so that other load falls on both; one
+thread is timed by its CPU time. Peak memory is that of tensors made on the way, without the inputs (CPU:
+what operators give; CUDA: what the allocator says). Heads are 6 of width 64.
 
-On a Xeon (Ice Lake class, 2.8 GHz, one of two cores, other work running beside):
+On an AMD EPYC (one of two cores, other work running beside):
 
     cpu, torch 2.13.0+cpu, 1 thread(s): ratio of time, ratio of memory
-    tokens  images           copy            ce            kl
-        17      64     0.99  1.00    1.04  1.77    0.97  1.77
-        50      32     0.98  1.00    0.92  0.82    0.87  0.97
-       197       8     1.84  0.65    0.76  0.21    0.76  0.25
-       577       2     1.60  0.22    0.63  0.07    0.71  0.08
-      1370       1     1.33  0.09    0.25  0.03    0.26  0.04
+    tokens  images         copy          ce          kl         mse  mse_logits         jsd          l1
+        17      64    1.03 1.00   1.03 1.77   1.01 1.77   1.02 1.77   0.90 1.77   0.94 1.29   1.11 1.77
+        50      32    1.02 1.00   0.94 0.84   0.93 0.84   1.02 1.21   0.82 1.20   0.86 0.63   1.02 1.21
+       197       8    1.01 1.00   0.78 0.21   0.72 0.21   0.91 0.30   0.66 0.31   0.65 0.16   0.96 0.30
+       577       2    1.19 0.15   0.63 0.07   0.71 0.07   0.83 0.10   0.60 0.10   0.52 0.05   0.84 0.10
+      1370       1    1.06 0.07   0.37 0.03   0.23 0.03   0.24 0.05   0.20 0.04   0.17 0.03   0.26 0.05
+
+Copy makes the maps below 512 keys. From there on its ratio went from 0.7 to 1.2 at 577 and from 0.6 to 1.1 at
+1370, with what the memory of the plain form's maps costs at the moment.
 
 Not yet run on a GPU.
 """
@@ -25,7 +28,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import partial
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -33,7 +37,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vitkd_bench.attention import AttentionCall, attention_distillation, copied_attention
+from vitkd_bench.attention import AttentionCall, Loss, attention_distillation, copied_attention
 
 HEADS, WIDTH = 6, 64
 BATCHES = {17: 64, 50: 32, 197: 8, 577: 2, 1370: 1}  # tokens -> images, about as many entries in each
@@ -70,7 +74,7 @@ def draw(tokens: int, device: str) -> AttentionCall:
     return AttentionCall(q, k, v, None, WIDTH**-0.5)
 
 
-def distil(tokens: int, device: str, loss: Literal["ce", "kl"]) -> dict[str, Step]:
+def distil(tokens: int, device: str, loss: Loss) -> dict[str, Step]:
     """Make one training step of distillation in both forms."""
     student, teacher = draw(tokens, device), draw(tokens, device)
     leaves = student.q.requires_grad_(), student.k.requires_grad_()
@@ -95,12 +99,13 @@ def copy(tokens: int, device: str) -> dict[str, Step]:
 
 
 def seconds(step: Step, device: str) -> float:
-    """Time one step."""
-    start = time.perf_counter()
+    """Time one step: CPU time of a single thread, which other work disturbs less, else by the clock."""
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     step()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def peak(step: Step, device: str) -> int:
@@ -131,20 +136,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="time and memory of fused attention transfer, fused / plain")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tokens", type=int, nargs="+", choices=sorted(BATCHES), default=list(BATCHES))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     works: dict[str, Callable[[int, str], dict[str, Step]]] = {
         "copy": copy,
-        "ce": lambda tokens, device: distil(tokens, device, "ce"),
-        "kl": lambda tokens, device: distil(tokens, device, "kl"),
+        **{loss: partial(distil, loss=loss) for loss in get_args(Loss)},
     }
     for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
         threads = torch.get_num_threads()
         print(f"{device}, torch {torch.__version__}, {threads} thread(s): ratio of time, ratio of memory")
-        print("tokens  images " + "".join(f"{name:>14}" for name in works))
-        for tokens, images in BATCHES.items():
+        print("tokens  images " + "".join(f"{name:>12}" for name in works))
+        for tokens in options.tokens:
+            images = BATCHES[tokens]
             cells = [ratios(make(tokens, device), device, options.repeats) for make in works.values()]
-            print(f"{tokens:6} {images:7} " + "".join(f"{t:8.2f}{m:6.2f}" for t, m in cells), flush=True)
+            print(f"{tokens:6} {images:7} " + "".join(f"{t:7.2f}{m:5.2f}" for t, m in cells), flush=True)
 
 
 if __name__ == "__main__":

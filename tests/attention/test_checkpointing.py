@@ -20,8 +20,9 @@ NOTICED = {
 
 @pytest.fixture(autouse=True, params=[0, 64], ids=["fused", "maps"])
 def _form_of_copy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copy by torch's fused attention, as from 64 tokens on, and by making the maps."""
+    """Copy by torch's fused attention, as where tokens are many, and by making the maps."""
     monkeypatch.setattr(copying, "FUSED_FROM", request.param)
+    monkeypatch.setattr(copying, "CONSTANT_FROM", request.param)
 
 
 @pytest.fixture

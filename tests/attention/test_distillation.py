@@ -1,36 +1,42 @@
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from vitkd_bench.attention import AttentionCall, attention_distillation, plain_distillation, sweep
+from vitkd_bench.attention import (
+    AttentionCall,
+    Loss,
+    attention_distillation,
+    plain_distillation,
+    sweep,
+    tiles,
+)
 
 MakeCall = Callable[..., AttentionCall]
-Loss = Literal["ce", "kl"]
-LOSSES: tuple[Loss, ...] = ("ce", "kl")
+LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 
 def losses_and_gradients(
-    student: AttentionCall, teacher: AttentionCall, form: Any, loss: Loss
+    student: AttentionCall, teacher: AttentionCall, form: Any, loss: Loss, **reduction: Any
 ) -> list[Tensor]:
     """Compute the loss, times three, and what it gives to q, k and bias."""
     leaves = [
         t.detach().clone().requires_grad_() for t in (student.q, student.k, student.bias) if t is not None
     ]
     given = replace(student, q=leaves[0], k=leaves[1], bias=leaves[2] if len(leaves) == 3 else None)
-    value = 3 * attention_distillation(given, teacher, loss=loss, form=form)
+    value = 3 * attention_distillation(given, teacher, loss=loss, form=form, **reduction)
     return [value.detach(), *torch.autograd.grad(value, leaves)]
 
 
 def assert_forms_agree(
-    student: AttentionCall, teacher: AttentionCall, loss: Loss, atol: float = 1e-8
+    student: AttentionCall, teacher: AttentionCall, loss: Loss, atol: float = 1e-8, **reduction: Any
 ) -> None:
     """Compare loss and gradients of the fused and the plain form."""
-    plain = losses_and_gradients(student, teacher, "plain", loss)
-    fused = losses_and_gradients(student, teacher, "fused", loss)
+    plain = losses_and_gradients(student, teacher, "plain", loss, **reduction)
+    fused = losses_and_gradients(student, teacher, "fused", loss, **reduction)
     for expected, actual in zip(plain, fused, strict=True):
         torch.testing.assert_close(actual, expected, atol=atol, rtol=0)
 
@@ -46,15 +52,32 @@ def test_fused_is_plain(make_call: MakeCall, tokens: int, width: int, biases: st
     assert_forms_agree(student, teacher, loss)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_mean_over_keys_is_a_share_of_the_sum(make_call: MakeCall, loss: Loss) -> None:
+    """In both forms the mean over keys is the sum over their number, gradients included."""
+    student, teacher = make_call(tokens=7, bias=(7, 7)), make_call(tokens=7, seed=1)
+    assert_forms_agree(student, teacher, loss, over_keys="mean")
+    for form in ("fused", "plain"):
+        summed = losses_and_gradients(student, teacher, form, loss)
+        averaged = losses_and_gradients(student, teacher, form, loss, over_keys="mean")
+        for whole, share in zip(summed, averaged, strict=True):
+            torch.testing.assert_close(share, whole / 7)
+
+
+@pytest.mark.parametrize("loss", ["ce", "jsd", "mse_logits"])
 @pytest.mark.parametrize("entries", [1, 20, 60, 100, 289, 1000, 10**6])
 @pytest.mark.parametrize("bias", [None, (3, 17, 17)])
 def test_tiles_do_not_show(
-    make_call: MakeCall, monkeypatch: pytest.MonkeyPatch, entries: int, bias: tuple[int, ...] | None
+    make_call: MakeCall,
+    monkeypatch: pytest.MonkeyPatch,
+    entries: int,
+    bias: tuple[int, ...] | None,
+    loss: Loss,
 ) -> None:
     """A tile of one row, some rows, one map, some heads or some samples gives the same numbers."""
-    monkeypatch.setattr(sweep, "TILE_CPU", entries)
+    monkeypatch.setattr(tiles, "TILE_CPU", entries)
     student, teacher = make_call(3, 3, 17, bias=bias), make_call(3, 3, 17, seed=1)
-    assert_forms_agree(student, teacher, "ce")
+    assert_forms_agree(student, teacher, loss)
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (5, 1), (3, 1, 1), (2, 1, 5, 5), (2, 3, 1, 5), (2, 3, 5, 5)])
@@ -63,7 +86,7 @@ def test_bias_of_any_shape_gets_its_gradient(
     make_call: MakeCall, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], entries: int
 ) -> None:
     """The student's bias may be shared by samples, heads, queries or keys."""
-    monkeypatch.setattr(sweep, "TILE_CPU", entries)
+    monkeypatch.setattr(tiles, "TILE_CPU", entries)
     assert_forms_agree(make_call(bias=shape), make_call(seed=1, bias=shape), "kl")
 
 
@@ -146,18 +169,19 @@ def test_only_what_wants_a_gradient_gets_one(make_call: MakeCall, kept: str) -> 
     torch.testing.assert_close(fused, plain)
 
 
-def test_low_precision_is_raised_and_given_back(make_call: MakeCall) -> None:
+@pytest.mark.parametrize("loss", LOSSES)
+def test_low_precision_is_raised_and_given_back(make_call: MakeCall, loss: Loss) -> None:
     """Under autocast, half-precision maps are compared in float32; gradients come back in half precision."""
     student, teacher = (make_call(tokens=17, seed=seed, dtype=torch.bfloat16) for seed in (0, 1))
     student.q.requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        fused = attention_distillation(student, teacher, loss="kl", form="fused")
-        plain = plain_distillation(student, teacher, loss="kl")
+        fused = attention_distillation(student, teacher, loss=loss, form="fused")
+        plain = plain_distillation(student, teacher, loss=loss)
     fused.backward()
     assert fused.dtype == plain.dtype == torch.float32
     assert student.q.grad is not None
     assert student.q.grad.dtype == torch.bfloat16
-    torch.testing.assert_close(fused, plain, atol=1e-6, rtol=0)
+    torch.testing.assert_close(fused, plain, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -242,7 +266,9 @@ def test_auto_goes_by_size(make_call: MakeCall) -> None:
 def test_unknown_words_are_refused(make_call: MakeCall) -> None:
     """An unknown loss or form names the known ones."""
     student, teacher = make_call(), make_call(seed=1)
-    with pytest.raises(ValueError, match="use one of ce, kl"):
-        attention_distillation(student, teacher, loss="mse")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="use one of ce, kl, mse, mse_logits, jsd, l1"):
+        attention_distillation(student, teacher, loss="l2")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="use one of sum, mean"):
+        attention_distillation(student, teacher, over_keys="max")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="use one of auto, fused, plain"):
         attention_distillation(student, teacher, form="flash")  # type: ignore[arg-type]

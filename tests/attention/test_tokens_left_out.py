@@ -72,7 +72,7 @@ def test_copy_is_exact_in_both_forms(
     values = make_call(tokens=len(kept), width=6, seed=3).v
     expected = renormalised(call, kept) @ values
     for fused_from in (1, 1000):
-        monkeypatch.setattr(copying, "FUSED_FROM", fused_from)
+        monkeypatch.setattr(copying, "CONSTANT_FROM", fused_from)
         found = copied_attention(select_tokens(call, kept), values)
         torch.testing.assert_close(found, expected, atol=1e-8, rtol=0)
 

@@ -1,4 +1,3 @@
-import math
 from collections.abc import Callable
 
 import pytest
@@ -8,9 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vitkd_bench.attention import AttentionCall
 from vitkd_bench.methods._prototypes import koleo_loss, prototype_loss, sharpened, sinkhorn_knopp
-from vitkd_bench.methods.attn_distill import attn_distill_loss
 from vitkd_bench.methods.pretrain_clip import clip_loss
 from vitkd_bench.methods.pretrain_mae import masked_pixel_loss
 from vitkd_bench.methods.pretrain_mocov3 import info_nce_loss
@@ -31,60 +28,6 @@ def double(*shape: int, seed: int = 0) -> Tensor:
 def unit(*shape: int, seed: int = 0) -> Tensor:
     """Draw rows of length one."""
     return F.normalize(double(*shape, seed=seed).detach(), dim=-1).requires_grad_()
-
-
-def calls(seed: int, blocks: int = 2) -> list[AttentionCall]:
-    """Draw attention calls of 2 images, 3 heads, 5 tokens."""
-    return [
-        AttentionCall(q, k, k, None, 0.5)
-        for q, k in (
-            (double(2, 3, 5, 4, seed=seed + i), double(2, 3, 5, 4, seed=seed + 50 + i)) for i in range(blocks)
-        )
-    ]
-
-
-def plain(student: AttentionCall, teacher: AttentionCall) -> Tensor:
-    """Cross-entropy of maps as the published code writes it."""
-    maps = torch.softmax(teacher.q @ teacher.k.transpose(-1, -2) * teacher.scale, -1)
-    logs = torch.log_softmax(student.q @ student.k.transpose(-1, -2) * student.scale, -1)
-    return -(maps * logs).sum(-1).mean()
-
-
-def test_attention_loss_sums_over_blocks() -> None:
-    """The sum over blocks of the plain cross-entropy; no mean over blocks."""
-    student, teacher = calls(0, 3), calls(200, 3)
-    expected = sum(plain(s, t) for s, t in zip(student, teacher, strict=True))
-    torch.testing.assert_close(
-        attn_distill_loss(student, teacher), torch.as_tensor(expected), atol=1e-10, rtol=0
-    )
-
-
-def test_attention_loss_of_uniform_maps_is_the_log_of_the_tokens() -> None:
-    """At the start maps are uniform, and the loss is L ln N (the reference's check of the published code)."""
-    zeros = torch.zeros(1, 2, 17, 4)
-    flat = AttentionCall(zeros, zeros, zeros, None, 0.5)
-    assert attn_distill_loss([flat] * 4, [flat] * 4).item() == pytest.approx(4 * math.log(17), abs=1e-5)
-
-
-def test_attention_kl_of_equals_is_zero() -> None:
-    """KL's floor is 0, and it differs from the cross-entropy by a constant only: equal gradients."""
-    student, teacher = calls(0), calls(300)
-    assert attn_distill_loss(student, student, "kl").item() == pytest.approx(0, abs=1e-9)
-    inputs = [call.q for call in student] + [call.k for call in student]
-    for a, b in zip(
-        torch.autograd.grad(attn_distill_loss(student, teacher, "ce"), inputs),
-        torch.autograd.grad(attn_distill_loss(student, teacher, "kl"), inputs),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
-
-
-def test_attention_loss_pairs_its_blocks() -> None:
-    """Unequal numbers of blocks are an error and never cut short."""
-    with pytest.raises(ValueError, match="as many blocks"):
-        attn_distill_loss(calls(0, 2), calls(0, 3))
-    with pytest.raises(ValueError, match="at least one"):
-        attn_distill_loss([], [])
 
 
 LABELS = torch.tensor([0, 3, 3, 1, 0])

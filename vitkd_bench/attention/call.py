@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -27,10 +28,10 @@ class AttentionCall:
     bias: Tensor | None
     scale: float
 
-    def detach(self) -> AttentionCall:
+    def detach(self) -> Self:
         """Give the same call cut from the graph; the tensors share their memory."""
         bias = None if self.bias is None else self.bias.detach()
-        return AttentionCall(self.q.detach(), self.k.detach(), self.v.detach(), bias, self.scale)
+        return replace(self, q=self.q.detach(), k=self.k.detach(), v=self.v.detach(), bias=bias)
 
     def logits(self) -> Tensor:
         """Compute the logits of the map, scale and bias included: (B, H, M, N), float32 or better.

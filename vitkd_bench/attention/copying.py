@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitkd_bench.attention import interception
 from vitkd_bench.attention.call import AttentionCall
+from vitkd_bench.attention.tiles import TiledLogits
 
-# Keys from which torch's fused attention is the better one on a CPU. Its backward computes gradients of q and
-# k too, which a teacher does not want: at 17 keys a small student's whole step takes up to 1.15 times as
-# long, at 197 the difference is lost in it and the memory counts.
-FUSED_FROM = 64
+# Keys from which the maps are not made on a CPU, by the time of forward and backward against maps that are
+# made (one core, 6 heads of 64). Torch's fused attention: 1.15 at 65 keys, 1.0 at 129, 0.92 at 400, if q and
+# k want gradients too. If they want none, with the gradient of the values made in tiles: 1.5 at 65 keys, 1.4
+# at 197, 0.7 to 1.2 at 577, 0.6 to 1.1 at 1370 (by torch's own backward 2.2, 2.1, 1.6 and 0.9 to 1.3).
+FUSED_FROM = 128
+CONSTANT_FROM = 512
 
 
 def copied_attention(teacher: AttentionCall, v: Tensor, dropout_p: float = 0.0) -> Tensor:
@@ -19,18 +25,30 @@ def copied_attention(teacher: AttentionCall, v: Tensor, dropout_p: float = 0.0) 
 
     `v` is (B, H, N, e) with the teacher's batch, heads and keys; e may differ from the teacher's head width.
     The result is (B, H, M, e) in the dtype of `v` (of autocast, where that is on). `dropout_p` is the
-    student's attention dropout, a probability. Equal to ``teacher.maps() @ v`` without dropout; from 64 keys
-    on, and on a GPU, the maps are not made and memory is linear in tokens. Gradients reach all that requires
-    them: detach the teacher's call to keep it out.
+    student's attention dropout, a probability. Equal to ``teacher.maps() @ v`` without dropout; from 512 keys
+    on (128 where the call wants gradients), with dropout, and on a GPU, the maps are not made and memory is
+    linear in tokens. Gradients reach all that requires them: detach the teacher's call to keep it out.
 
     Source: Li et al., NeurIPS 2024 (arXiv:2411.09702), "attention copy".
 
     Raises:
         ValueError: batch, heads, tokens or device differ.
+        RuntimeError: a second differentiation of a constant map of 512 keys or more on a CPU.
     """
     _refuse_misfit(teacher, v)
-    if v.device.type == "cpu" and v.shape[2] < FUSED_FROM and not dropout_p:
+    if v.device.type != "cpu" or dropout_p:
+        return _fused(teacher, v, dropout_p)
+    constant = not any(t is not None and t.requires_grad for t in (teacher.q, teacher.k, teacher.bias))
+    if v.shape[2] < (CONSTANT_FROM if constant else FUSED_FROM):
         return teacher.maps().to(v.dtype) @ v
+    if not constant:
+        return _fused(teacher, v)
+    out: Tensor = _Constant.apply(v, teacher)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _fused(teacher: AttentionCall, v: Tensor, dropout_p: float = 0.0) -> Tensor:
+    """Call torch's fused attention."""
     width, needed = v.shape[-1], max(v.shape[-1], teacher.q.shape[-1])
     # The fused kernels of the CPU want one width for q, k and v. Zeros change neither a logit nor what is
     # kept.
@@ -38,6 +56,39 @@ def copied_attention(teacher: AttentionCall, v: Tensor, dropout_p: float = 0.0) 
     bias = None if teacher.bias is None else teacher.bias.to(v.dtype)
     out = interception.untapped(q, k, values, attn_mask=bias, dropout_p=dropout_p, scale=teacher.scale)
     return out if width == needed else out[..., :width]
+
+
+class _Constant(torch.autograd.Function):
+    """Fused attention by a map that wants no gradient: backward computes that of the values alone."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, teacher: AttentionCall) -> Tensor:
+        ctx.save_for_backward(teacher.q, teacher.k, teacher.bias)
+        ctx.scale, ctx.dtype = teacher.scale, v.dtype
+        return _fused(teacher, v)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "copied attention of 512 keys or more can be differentiated once, and create_graph=True asks "
+                "for more"
+            )
+        q, k, bias = ctx.saved_tensors
+        call = AttentionCall(q, k, k, bias, ctx.scale)
+        with torch.autocast(q.device.type, enabled=False):
+            return _gradient_of_values(call, upstream[0]).to(ctx.dtype), None
+
+
+def _gradient_of_values(call: AttentionCall, upstream: Tensor) -> Tensor:
+    """Compute ``maps.mT @ upstream`` of (B, H, M, e), tile by tile: (B, H, N, e), float32 or better."""
+    dtype = torch.promote_types(call.q.dtype, torch.float32)
+    logits, upstream = TiledLogits(call, dtype), upstream.to(dtype)
+    gradient = upstream.new_zeros(*call.k.shape[:3], upstream.shape[-1])
+    for tile in logits.tiles():
+        whole = gradient[tile[:2]].view(-1, *gradient.shape[2:])
+        whole.baddbmm_(logits.maps(tile).mT, upstream[tile].flatten(0, 1))
+    return gradient
 
 
 def _widened(tensor: Tensor, width: int) -> Tensor:

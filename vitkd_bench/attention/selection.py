@@ -1,14 +1,19 @@
-"""A map with tokens left out: their rows and columns dropped, the remaining rows normalised again."""
+"""A call with tokens left out, with some of its heads, or with its heads repeated.
+
+Where tokens are left out, their rows and columns of the map are dropped and the remaining rows normalised
+again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from vitkd_bench.attention.call import AttentionCall
+from vitkd_bench.attention.call import AttentionCall, repeat_heads
 
 
 def select_tokens(call: AttentionCall, tokens: Sequence[int]) -> AttentionCall:
@@ -37,6 +42,42 @@ def select_tokens(call: AttentionCall, tokens: Sequence[int]) -> AttentionCall:
         bias=None if call.bias is None else _cut_bias(call.bias, runs),
         scale=call.scale,
     )
+
+
+def select_heads(call: AttentionCall, heads: Sequence[int]) -> AttentionCall:
+    """Keep these heads of a call, n of its H, each once: q, k and v become (B, n, N, d).
+
+    Gradients reach what is kept. All heads in their order give the call itself.
+
+    Raises:
+        ValueError: `heads` are none, or one is given twice or is not there.
+    """
+    count = call.q.shape[1]
+    if not heads or len(set(heads)) < len(heads) or not all(0 <= head < count for head in heads):
+        raise ValueError(f"heads to keep must be numbers from 0 to {count - 1}, each once, got {list(heads)}")
+    if list(heads) == list(range(count)):
+        return call
+    kept = list(heads)
+    shared = call.bias is None or call.bias.dim() < 3 or call.bias.shape[-3] == 1
+    bias = call.bias if shared or call.bias is None else call.bias[..., kept, :, :]
+    return replace(call, q=call.q[:, kept], k=call.k[:, kept], v=call.v[:, kept], bias=bias)
+
+
+def with_heads(call: AttentionCall, heads: int) -> AttentionCall:
+    """Repeat each head of a call in a row until there are `heads`, a multiple of what it has.
+
+    Raises:
+        ValueError: `heads` is no multiple.
+    """
+    own = call.q.shape[1]
+    if heads % own:
+        raise ValueError(f"{own} heads cannot be repeated to {heads}: that is no multiple")
+    if heads == own:
+        return call
+    q, k, v = (repeat_heads(tensor, heads) for tensor in (call.q, call.k, call.v))
+    shared = call.bias is None or call.bias.dim() < 3 or call.bias.shape[-3] == 1
+    bias = call.bias if shared or call.bias is None else call.bias.repeat_interleave(heads // own, dim=-3)
+    return replace(call, q=q, k=k, v=v, bias=bias)
 
 
 def _runs(tokens: Sequence[int], count: int) -> list[tuple[int, int]]:

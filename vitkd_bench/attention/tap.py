@@ -67,7 +67,8 @@ class Tap:
         """Use q, k, bias and scale of these calls in these blocks, and no others, in the forwards to come.
 
         Values and attention dropout stay the network's own. A causal mask of its own gives way to the bias
-        given.
+        given. A `PartialCall` says otherwise which parts, in which heads, stand in for the block's own; an
+        `AveragedCall` has several heads for each of the block's.
 
         Raises:
             ValueError: a layer that the network does not have.

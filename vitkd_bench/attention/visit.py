@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitkd_bench.attention.call import Arguments, AttentionCall, repeat_heads
+from vitkd_bench.attention.call import Arguments, AttentionCall
 from vitkd_bench.attention.copying import copied_attention
 from vitkd_bench.attention.interception import untapped
+from vitkd_bench.attention.stand_ins import completed, fits, heads_averaged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replacement:
-    """A call whose q, k, bias and scale stand in for a block's own; each arming has a token of its own."""
+    """A call that stands in for a block's own (`stand_ins`); each arming has a token of its own."""
 
     call: AttentionCall
     token: int
@@ -67,16 +68,18 @@ class Visit:
             )
 
     def _replaced(self, asked: Arguments, replacement: Replacement) -> Tensor:
-        own, given = tuple(asked.query.shape[:3]), tuple(replacement.call.q.shape[:3])
-        if own != given:
+        own, given = asked.resolve(), replacement.call
+        if not fits(given, own):
+            ours, theirs = tuple(own.q.shape[:3]), tuple(given.q.shape[:3])
             raise ValueError(
-                f"block {self.index} cannot use the attention given for it: (batch, heads, tokens) are {own} "
-                f"in the network and {given} in what was given"
+                f"block {self.index} cannot use the attention given for it: (batch, heads, tokens) are "
+                f"{ours} in the network and {theirs} in what was given"
             )
-        value = repeat_heads(asked.value, own[1])
+        call = completed(given, own)
+        value = call.v
         if torch.is_grad_enabled():
             value = _stamped(value, replacement.token, self.index)
-        return copied_attention(replacement.call, value, asked.dropout_p)
+        return heads_averaged(copied_attention(call, value, asked.dropout_p), own.q.shape[1])
 
 
 class _Stamp(torch.autograd.Function):

@@ -1,8 +1,9 @@
-"""Which blocks a method works on: `all`, `first:k`, `last:k`, or a list of block numbers."""
+"""Which blocks and heads a method works on: `all`, `first:k`, `last:k`, or a list of numbers."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import BeforeValidator
@@ -10,44 +11,67 @@ from pydantic import BeforeValidator
 from vitkd_bench.spec import BadInputError
 
 _SHARE = re.compile(r"(first|last):([1-9][0-9]*)")
-_GRAMMAR = "'all', 'first:k', 'last:k' with k of at least 1, or a list of block numbers from 0"
+Choice = str | tuple[int, ...]
 
 
-def _checked(value: object) -> str | tuple[int, ...]:
-    if isinstance(value, str) and (value == "all" or _SHARE.fullmatch(value)):
-        return value
-    if not isinstance(value, list | tuple) or not value:
-        raise ValueError(f"expected {_GRAMMAR}")
-    if any(type(block) is not int or block < 0 for block in value):
-        raise ValueError(f"block numbers are whole and count from 0; expected {_GRAMMAR}, got {list(value)}")
-    if len(set(value)) < len(value):
-        raise ValueError(f"each block once, got {list(value)}")
-    return tuple(value)
+def _checker(noun: str) -> Callable[[object], Choice]:
+    """Make the check of a setting's form: `noun` is what it numbers."""
+    grammar = f"'all', 'first:k', 'last:k' with k of at least 1, or a list of {noun} numbers from 0"
+
+    def checked(value: object) -> Choice:
+        if isinstance(value, str) and (value == "all" or _SHARE.fullmatch(value)):
+            return value
+        if not isinstance(value, list | tuple) or not value:
+            raise ValueError(f"expected {grammar}")
+        if any(type(number) is not int or number < 0 for number in value):
+            raise ValueError(
+                f"{noun} numbers are whole and count from 0; expected {grammar}, got {list(value)}"
+            )
+        if len(set(value)) < len(value):
+            raise ValueError(f"each {noun} once, got {list(value)}")
+        return tuple(value)
+
+    return checked
 
 
-Layers = Annotated[str | tuple[int, ...], BeforeValidator(_checked)]
+Layers = Annotated[Choice, BeforeValidator(_checker("block"))]
 """A setting that names blocks; its form is checked when read, its fit to a depth by `blocks_of`."""
+Heads = Annotated[Choice, BeforeValidator(_checker("head"))]
+"""A setting that names heads, the same ones in every block; its fit is checked by `heads_of`."""
 
 
-def blocks_of(layers: str | tuple[int, ...], depth: int) -> tuple[int, ...]:
+def blocks_of(layers: Choice, depth: int) -> tuple[int, ...]:
     """Give the numbers of the blocks that `layers` names in a network of `depth` blocks, ascending from 0.
 
     Raises:
         BadInputError: a block beyond the depth is named.
     """
-    if layers == "all":
-        return tuple(range(depth))
-    share = _SHARE.fullmatch(layers) if isinstance(layers, str) else None
-    wanted = int(share[2]) if share else max(int(block) for block in layers) + 1
-    if wanted > depth:
-        asked = layers if isinstance(layers, str) else list(layers)
-        raise BadInputError(f"layers {asked} reach beyond the network's {depth} blocks (0 to {depth - 1})")
+    return _numbers(layers, depth, "layers", "blocks")
+
+
+def heads_of(heads: Choice, count: int) -> tuple[int, ...]:
+    """Give the numbers of the heads that `heads` names in a network of `count` heads, ascending from 0.
+
+    Raises:
+        BadInputError: a head beyond them is named.
+    """
+    return _numbers(heads, count, "heads", "heads")
+
+
+def _numbers(choice: Choice, count: int, setting: str, noun: str) -> tuple[int, ...]:
+    if choice == "all":
+        return tuple(range(count))
+    share = _SHARE.fullmatch(choice) if isinstance(choice, str) else None
+    wanted = int(share[2]) if share else max(int(number) for number in choice) + 1
+    if wanted > count:
+        asked = choice if isinstance(choice, str) else list(choice)
+        raise BadInputError(f"{setting} {asked} reach beyond the network's {count} {noun} (0 to {count - 1})")
     if share is None:
-        return tuple(sorted(int(block) for block in layers))
-    return tuple(range(wanted)) if share[1] == "first" else tuple(range(depth - wanted, depth))
+        return tuple(sorted(int(number) for number in choice))
+    return tuple(range(wanted)) if share[1] == "first" else tuple(range(count - wanted, count))
 
 
-def paired_blocks(layers: str | tuple[int, ...], student: int, teacher: int) -> dict[int, int]:
+def paired_blocks(layers: Choice, student: int, teacher: int) -> dict[int, int]:
     """Pair blocks of a student of depth `student` with blocks of a teacher of depth `teacher`.
 
     `layers` names blocks of the student. Block i meets the teacher's block that ends at the same share of the

@@ -2,38 +2,84 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from vitkd_bench.attention import AttentionCall, select_tokens
 from vitkd_bench.contracts import CellFacts, Features
-from vitkd_bench.methods._layers import blocks_of
+from vitkd_bench.methods._layers import Choice, blocks_of, heads_of, paired_blocks
 from vitkd_bench.spec import Architecture, BadInputError
 
+Match = Literal["exact", "experimental_nearest"]
+"""How blocks and heads meet: number by number, or at the same share of the depth with heads in groups."""
 
-def maps_differ(layers: str | tuple[int, ...], cell: CellFacts) -> str | None:
+
+def maps_differ(layers: Choice, cell: CellFacts, heads: Choice = "all", match: Match = "exact") -> str | None:
     """Say in one sentence why the maps do not correspond one to one, or nothing.
 
     A map of block l and head h, queries x keys, meets the map of the same l and h, so depth and heads must
-    be equal (cross-size pairs are refused) and every block of `layers` must exist. The student's tokens must
-    be the teacher's, or these without the class token, without the registers, or without both.
+    be equal (cross-size pairs are refused) and every block of `layers` and head of `heads` must exist. Under
+    `experimental_nearest` depths may differ, and heads too if one number divides the other. The student's
+    tokens must be the teacher's, or these without the class token, without the registers, or without both.
     """
     teacher, student = cell.teacher_architecture, cell.student
     if cell.teacher is None or teacher is None:
         return "attention transfer needs a teacher"
+    differing = _sizes_differ if match == "exact" else _heads_share_nothing
+    if why := differing(student, teacher, cell.teacher.name):
+        return why
+    if match != "exact" and heads != "all":
+        return f"heads are chosen with match: exact only; with match: {match} all of them are in groups"
+    if why := _unpaired_tokens(student, teacher):
+        return f"{_tokens_differ(student, teacher, cell.teacher.name)}; {why}"
+    try:
+        blocks_of(layers, student.size.depth)
+        heads_of(heads, student.size.heads)
+    except BadInputError as error:
+        return str(error)
+    return None
+
+
+def _sizes_differ(student: Architecture, teacher: Architecture, name: str) -> str | None:
     for what, of_student, of_teacher, paired in (
         ("depth", student.size.depth, teacher.size.depth, "block by block"),
         ("heads", student.size.heads, teacher.size.heads, "head by head"),
     ):
         if of_student != of_teacher:
             return (
-                f"{what} differ: student {of_student}, teacher {cell.teacher.name} {of_teacher}; "
-                f"maps are paired {paired}"
+                f"{what} differ: student {of_student}, teacher {name} {of_teacher}; maps are paired {paired}"
             )
-    if why := _unpaired_tokens(student, teacher):
-        return f"{_tokens_differ(student, teacher, cell.teacher.name)}; {why}"
-    try:
-        blocks_of(layers, student.size.depth)
-    except BadInputError as error:
-        return str(error)
     return None
+
+
+def _heads_share_nothing(student: Architecture, teacher: Architecture, name: str) -> str | None:
+    few, many = sorted((student.size.heads, teacher.size.heads))
+    if many % few == 0:
+        return None
+    return (
+        f"heads differ: student {student.size.heads}, teacher {name} {teacher.size.heads}; they are put in "
+        "groups, so one number must divide the other"
+    )
+
+
+def matched_blocks(layers: Choice, cell: CellFacts, match: Match = "exact") -> dict[int, int]:
+    """Give the teacher's block for each block of the student that `layers` names, ascending.
+
+    Raises:
+        BadInputError: a block beyond the student's depth is named.
+    """
+    depth = cell.student.size.depth
+    if match == "exact" or cell.teacher_architecture is None:
+        return {block: block for block in blocks_of(layers, depth)}
+    return paired_blocks(layers, depth, cell.teacher_architecture.size.depth)
+
+
+def experimental_note(pairs: dict[int, int], cell: CellFacts, match: Match) -> tuple[str, ...]:
+    """Say how blocks and heads met where that was not number by number: one sentence, or none."""
+    if match == "exact" or cell.teacher_architecture is None:
+        return ()
+    blocks = ", ".join(f"{theirs} for {own}" for own, theirs in pairs.items())
+    heads = f"{cell.teacher_architecture.size.heads} heads for {cell.student.size.heads}"
+    return (f"experimental match of maps: the teacher's blocks {blocks} of the student's; its {heads}",)
 
 
 def teacher_calls(teacher: Features, blocks: tuple[int, ...], cell: CellFacts) -> dict[int, AttentionCall]:
