@@ -1,9 +1,11 @@
 import re
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from vitkd_bench.contracts import Method
+from vitkd_bench.diagnose.method_facts import SOURCE, bounds, is_number
 from vitkd_bench.registry import METHODS, MethodEntry
 from vitkd_bench.spec import BadInputError, Settings
 
@@ -17,7 +19,7 @@ NUMBERS = [
     param
     for entry in METHODS
     for field, info in entry.method.Config.model_fields.items()
-    if info.annotation in {int, float}
+    if is_number(info)
     for param in [pytest.param(entry, field, id=f"{entry.name}-{field}")]
 ]
 
@@ -28,7 +30,7 @@ def test_an_entry_says_what_it_is(entry: MethodEntry) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*", entry.name)
     assert METHODS.origin(entry.name).endswith(f"{entry.name}.py")
     assert entry.title
-    assert re.search(r"arXiv:\d{4}\.\d{4,5}|CVPR|our own", entry.paper)
+    assert re.search(SOURCE, entry.paper)
     assert entry.version >= 1
     assert issubclass(entry.method, Method)
     assert (entry.method.__doc__ or "").strip()
@@ -54,9 +56,18 @@ def test_every_setting_is_described(entry: MethodEntry, field: str) -> None:
 @pytest.mark.parametrize(("entry", "field"), NUMBERS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e9, "much", None, [1]])
 def test_a_bad_number_is_refused_by_field(entry: MethodEntry, field: str, value: object) -> None:
-    """No number, one without end, or one far below zero is refused, and the message names the field."""
-    if value == -1e9 and field == "bias":
-        return  # the one setting that may be negative
+    """No number, one without end, or one far below zero is refused, and the message names the field.
+
+    A setting whose default is negative, or whose description says that it may be, can be far below zero; one
+    that may be none can be none.
+    """
+    info = entry.method.Config.model_fields[field]
+    if value == -1e9 and not bounds(info) & {"ge", "gt"}:
+        assert (info.get_default() or 0) < 0 or "negative" in (info.description or "")
+        return
+    if value is None and type(None) in get_args(info.annotation):
+        assert entry.method.Config.parse({field: None}) is not None
+        return
     with pytest.raises(BadInputError, match=rf"^here: {field}: [^\n]+$"):
         entry.method.Config.parse({field: value}, "here")
 

@@ -1,5 +1,7 @@
 """What holds of every registered teacher, ours or a stranger's."""
 
+import re
+
 import open_clip
 import pytest
 from timm.models import get_pretrained_cfg
@@ -28,7 +30,13 @@ def test_it_conforms(teacher: Teacher) -> None:
 
 @every_teacher
 def test_what_we_ask_of_our_own_beside(teacher: Teacher) -> None:
-    """A micro teacher, and no other, is made here; of a released one the number of parameters is claimed."""
+    """Micro teachers, and no others, are made here and so called; papers can be looked up.
+
+    Of a released teacher the number of parameters is claimed.
+    """
+    shelf = "micro" if teacher.group == "micro" else teacher.family
+    assert teacher.name.partition("/")[0] == shelf
+    assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:.+|https?://.+", teacher.paper)
     assert (teacher.training is not None) == (teacher.group == "micro")
     assert (teacher.parameters is not None) == (teacher.group != "micro")
 

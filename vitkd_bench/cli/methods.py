@@ -1,15 +1,17 @@
-"""`vitkd methods`: which there are, and their settings."""
+"""`vitkd methods`: which there are, their settings, and the controls that they can be held against."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitkd_bench.cli.console import show, show_facts, show_json, show_table
+from vitkd_bench.cli.console import say, show, show_facts, show_json, show_table
 
 if TYPE_CHECKING:
-    from vitkd_bench.registry import MethodEntry
+    from vitkd_bench.registry import ControlEntry, MethodEntry
+    from vitkd_bench.spec import Settings
 
 app = typer.Typer(help="Rules by which a student learns from a teacher.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
@@ -24,8 +26,8 @@ def list_(as_json: Json = False) -> None:
         show_json([_facts(entry) for entry in METHODS])
         return
     show_table(
-        ("name", "kind", "title", "reads a teacher", "paper"),
-        [(e.name, e.kind, e.title, e.reads_teacher, e.paper) for e in METHODS],
+        ("name", "kind", "title", "reads a teacher", "needs", "paper"),
+        [(e.name, e.kind, e.title, e.reads_teacher, ", ".join(e.needs), e.paper) for e in METHODS],
     )
 
 
@@ -36,18 +38,118 @@ def show_(name: Annotated[str, typer.Argument(help="A method's name.")], as_json
 
     entry = METHODS.get(name)
     settings = entry.method.Config.model_fields
-    defaults = {key: None if field.is_required() else field.get_default() for key, field in settings.items()}
+    defaults = _defaults(entry.method.Config)
     if as_json:
-        show_json({**_facts(entry), "settings": {key: _plain(value) for key, value in defaults.items()}})
+        plain = {key: _plain(value) for key, value in defaults.items()}
+        told = {key: field.description for key, field in settings.items()}
+        show_json({**_facts(entry), "settings": plain, "descriptions": told})
         return
     show_facts([*_facts(entry).items(), ("defined in", METHODS.origin(name))])
     if defaults:
         show_table(
-            ("setting", "default", "type"),
-            [(key, value, _type(settings[key].annotation)) for key, value in defaults.items()],
+            ("setting", "default", "type", "what it is"),
+            [
+                (key, value, _type(settings[key].annotation), settings[key].description)
+                for key, value in defaults.items()
+            ],
         )
     else:
         show("no settings")
+
+
+@app.command("test")
+def conform_(
+    what: Annotated[
+        str, typer.Argument(metavar="FILE|NAME", help="A Python file that registers methods, or a method.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Run the conformance kit on a method, or on each that a file registers; exit status 1 if one fails.
+
+    Each trains micro networks for some five seconds, at its default settings. A method of an installed
+    package is tested by its name.
+    """
+    from vitkd_bench.diagnose.method_conformance import method_conformance
+    from vitkd_bench.registry import METHODS
+
+    entries = _of_file(Path(what)) if Path(what).suffix == ".py" else [METHODS.get(what)]
+    found = {entry.name: method_conformance(entry) for entry in entries}
+    if as_json:
+        show_json({name: [check.plain() for check in checks] for name, checks in found.items()})
+    else:
+        words = {"pass": "holds", "refuse": "fails"}
+        rows = [(name, c.name, words[c.status], c.finding) for name, checks in found.items() for c in checks]
+        show_table(("method", "check", "result", "finding"), rows)
+    failed = sum(check.status == "refuse" for checks in found.values() for check in checks)
+    say(f"{len(found)} method(s), " + (f"{failed} check(s) do not hold" if failed else "all checks hold"))
+    raise typer.Exit(int(failed > 0))
+
+
+def _of_file(file: Path) -> list[MethodEntry]:
+    """Load a file and give the methods that it registers, those that train students where there are some.
+
+    Raises:
+        BadInputError: no such file, it fails while it is run, or it registers none.
+    """
+    from vitkd_bench.plan import MAKERS
+    from vitkd_bench.registry import METHODS, load_extension
+    from vitkd_bench.spec import BadInputError, nearest
+
+    if not file.is_file():
+        there = [one.name for one in file.parent.glob("*.py")]
+        raise BadInputError(f"{file}: no such file{nearest(file.name, there)}; a Python file is needed")
+    METHODS.names()
+    load_extension(file)
+    own = [entry for entry in METHODS if Path(METHODS.origin(entry.name)).resolve() == file.resolve()]
+    if not own:
+        raise BadInputError(f"{file}: registers no method; @METHODS.register(...) puts a class on the shelf")
+    trained = [entry for entry in own if entry.kind not in MAKERS]
+    for entry in own:
+        if entry not in trained and trained:
+            say(f"{entry.name} is not tested here: of kind {entry.kind}, it {MAKERS[entry.kind]}")
+    return trained or own
+
+
+@app.command("controls")
+def controls_(as_json: Json = False) -> None:
+    """List what a method can be held against: {name: METHOD, control: NAME} in a suite."""
+    from vitkd_bench.registry import CONTROLS
+
+    if as_json:
+        show_json([_control_facts(entry) for entry in CONTROLS])
+        return
+    show_table(
+        ("control", "what the student gets", "at stake", "for methods", "settings"),
+        [(e.name, e.title, e.claim, _applies_to(e), _settings_of(e)) for e in CONTROLS],
+    )
+
+
+def _control_facts(entry: ControlEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "claim": entry.claim,
+        "acts_on": list(entry.acts_on),
+        "kinds": list(entry.kinds),
+        "needs": list(entry.needs),
+        "paper": entry.paper,
+        "version": entry.version,
+        "settings": {key: _plain(value) for key, value in _defaults(entry.control.Config).items()},
+    }
+
+
+def _applies_to(entry: ControlEntry) -> str:
+    reading = f"that read {' or '.join(entry.acts_on or ('a teacher',))}"
+    return f"{reading}, of kind {' or '.join(entry.kinds)}" if entry.kinds else reading
+
+
+def _settings_of(entry: ControlEntry) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in _defaults(entry.control.Config).items())
+
+
+def _defaults(config: type[Settings]) -> dict[str, Any]:
+    fields = config.model_fields.items()
+    return {key: None if field.is_required() else field.get_default() for key, field in fields}
 
 
 def _facts(entry: MethodEntry) -> dict[str, Any]:
@@ -57,6 +159,7 @@ def _facts(entry: MethodEntry) -> dict[str, Any]:
         "kind": entry.kind,
         "paper": entry.paper,
         "reads_teacher": entry.reads_teacher,
+        "needs": list(entry.needs),
         "needs_teacher_at_test": entry.needs_teacher_at_test,
         "version": entry.version,
         "budget": entry.budget,

@@ -93,6 +93,8 @@ class AttentionDistillation(BlockMatching):
     a row, and the distance is the mean over all these pairs: for `ce` that is the distance from the mean map.
     """
 
+    floors = {"attention": "teacher"}
+
     class Config(MatchSettings):
         loss: Loss = Field(
             default="ce",

@@ -42,6 +42,8 @@ class BornAgain(Method):
     The cell's teacher is not read. With `label_weight` 0 labels enter through the first generation alone.
     """
 
+    floors = {"ban": "teacher"}
+
     class Config(Settings):
         generations: int = Field(default=1, ge=1, description="how often the student is born again")
         label_weight: float = Field(default=1.0, ge=0, description="of the labels beside the soft targets")

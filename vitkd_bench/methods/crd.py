@@ -82,6 +82,8 @@ class ContrastiveRepresentation(PooledTransfer, nn.Module):
 
     name = "crd"
 
+    floors = {"crd": "open"}
+
     class Config(TransferSettings):
         weight: float = Field(default=0.8, ge=0, description="of both directions; the task loss weighs 1")
         temperature: float = Field(default=0.07, gt=0, description="divides cosines before the exponential")

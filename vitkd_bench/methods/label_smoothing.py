@@ -46,6 +46,8 @@ class LabelSmoothing(Method):
     same share it is the baseline itself.
     """
 
+    floors = {"labels": "open"}
+
     class Config(Settings):
         smoothing: float = Field(
             default=0.1, ge=0, lt=1, description="share of the target that leaves the label"

@@ -53,6 +53,8 @@ class NormalisedDistillation(Method):
     class indices: of a mixed label the released code takes the larger part alone.
     """
 
+    floors = {"nkd": "teacher"}
+
     class Config(Settings):
         gamma: float = Field(default=1.0, ge=0, description="of the non-target term; 1 for ViTs")
         temperature: float = Field(

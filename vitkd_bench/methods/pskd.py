@@ -48,6 +48,8 @@ class ProgressiveSelfDistillation(Method, nn.Module):
 
     previous: Tensor
 
+    floors = {"pskd": "open"}
+
     class Config(Settings):
         alpha: float = Field(
             default=0.8, ge=0, le=1, description="share of the last epoch's output, at the end if linear"

@@ -72,6 +72,8 @@ class VariationalInformation(BlockTransfer, nn.Module):
     name = "vid"
     over = "sum"
 
+    floors = {"vid": "open"}
+
     class Config(BlockSettings):
         variance: float = Field(default=5.0, ge=1e-3, le=1e3, description="of every channel, at the start")
 
