@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vitkd_bench.cli import datasets, diagnose, methods, preflight, results, running, teachers
+from vitkd_bench.cli import datasets, diagnose, export, methods, preflight, results, running, teachers
 
 INTERRUPTED = 130
 BAD_INPUT = 2
@@ -31,6 +31,7 @@ app.command("status")(results.status)
 app.command("report")(results.report)
 app.command("validate")(results.validate)
 app.command("diagnose")(diagnose.diagnose)
+app.command("export")(export.export)
 teachers.app.command("check")(preflight.check)
 teachers.app.command("test")(preflight.conform)
 app.add_typer(teachers.app, name="teachers")
