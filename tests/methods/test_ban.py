@@ -52,7 +52,7 @@ def test_generations_follow_one_another(make_cell: MakeCell) -> None:
     """The third generation reads the second, that the first, and the first was trained from labels."""
     kind = METHODS.get("ban").method
     cell = make_cell("micro/deit", "standard")
-    third = kind.teacher_run(kind.Config(generations=3, label_weight=0.0), cell)
+    third = kind.teacher_run(kind.Config.parse({"generations": 3, "label_weight": 0.0}), cell)
     assert third is not None
     assert third.settings == {"generations": 2, "label_weight": 0.0}
     assert isinstance(third.reads, TeacherRun)

@@ -47,12 +47,13 @@ def test_one_step_trains_the_student_alone(
         assert "logits" in METHODS.get(name).needs
         assert "no classification head" in why
         return
-    assert cell.teacher_architecture is not None
+    architecture = cell.teacher_architecture
+    assert architecture is not None
     assert cell.teacher is not None
     if METHODS.get(name).method.teacher_run(METHODS.get(name).method.Config(), cell):
         # its teacher is a network that another run makes for these classes
         cell = replace(cell, teacher=probed(cell.teacher, cell.dataset))
-    teacher = as_teacher(network(cell.teacher_architecture, digits, seed=5))
+    teacher = as_teacher(network(architecture, digits, seed=5))
     student = network(cell.student, digits)
     parts = losses(make_method(name, cell), student, teacher, batch)
     assert all(part.ndim == 0 and torch.isfinite(part) for part in parts.values())

@@ -36,10 +36,11 @@ def test_the_assistant_learns_from_the_cells_teacher(make_cell: MakeCell) -> Non
     """Its run is `kd` under the same settings, into the student's components at the assistant's size."""
     entry = METHODS.get("takd")
     cell = make_cell("micro/deit", "standard")
-    asked = entry.method.teacher_run(entry.method.Config(assistant="micro_large", alpha=0.7), cell)
+    config = entry.method.Config.parse({"assistant": "micro_large", "alpha": 0.7})
+    asked = entry.method.teacher_run(config, cell)
     assert asked is not None
     assert asked.student is not None
     assert (asked.method, asked.reads, asked.settings["alpha"]) == ("kd", "cell", 0.7)
     assert asked.student.size == SIZES["micro_large"]
     assert asked.student.components == cell.student.components
-    assert "no size 'huge'" in str(entry.refuses(entry.method.Config(assistant="huge"), cell))
+    assert "no size 'huge'" in str(entry.refuses(entry.method.Config.parse({"assistant": "huge"}), cell))

@@ -52,9 +52,9 @@ class BornAgain(Method):
     def teacher_run(cls, config: Config, cell: CellFacts) -> TeacherRun | None:
         if config.generations == 1:
             return TeacherRun("none")
-        earlier = {"generations": config.generations - 1, "label_weight": config.label_weight}
-        before = cls.teacher_run(cls.Config(**earlier), cell)
-        return TeacherRun("ban", earlier, reads=before or "nothing")
+        earlier = cls.Config(generations=config.generations - 1, label_weight=config.label_weight)
+        before = cls.teacher_run(earlier, cell)
+        return TeacherRun("ban", earlier.plain(), reads=before or "nothing")
 
     def teacher_taps(self) -> frozenset[str]:
         return frozenset({taps.LOGITS})

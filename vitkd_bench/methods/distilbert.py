@@ -8,11 +8,11 @@ from pydantic import Field
 from torch import Tensor
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, taps
-from vitkd_bench.methods._shared_tokens import common_tokens, keep, uncommon
 from vitkd_bench.methods._feature_transfer import architecture_of_teacher
 from vitkd_bench.methods._labels import label_loss_of
 from vitkd_bench.methods._layers import Layers
 from vitkd_bench.methods._logits import logits_of, teacher_logits
+from vitkd_bench.methods._shared_tokens import common_tokens, keep, uncommon
 from vitkd_bench.methods._vectors import block_pairs, in_full_precision
 from vitkd_bench.methods.kd import kd_loss
 from vitkd_bench.registry import METHODS

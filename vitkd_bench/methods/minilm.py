@@ -12,12 +12,12 @@ from torch import Tensor
 
 from vitkd_bench.attention import AttentionCall
 from vitkd_bench.contracts import Batch, CellFacts, Features, taps
-from vitkd_bench.methods._shared_tokens import common_tokens, keep, uncommon
 from vitkd_bench.methods._feature_transfer import (
     FeatureTransfer,
     TransferSettings,
     architecture_of_teacher,
 )
+from vitkd_bench.methods._shared_tokens import common_tokens, keep, uncommon
 from vitkd_bench.methods._vectors import in_full_precision
 from vitkd_bench.registry import METHODS
 

@@ -1,4 +1,4 @@
-"""Teacher-free distillation, self-training form: an earlier self as teacher (Yuan et al., arXiv:1909.11723)."""
+"""Teacher-free distillation, self-training form: an earlier self teaches (Yuan et al., arXiv:1909.11723)."""
 
 from __future__ import annotations
 
