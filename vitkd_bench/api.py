@@ -89,12 +89,12 @@ def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...], *, check: b
     """
     datasets: dict[str, ResolvedDataset | str] = {}
     for i, entry in enumerate(suite_file.suite.datasets):
-        where = f"{suite_file.path}: datasets.{i}"
+        where = suite_file.place("datasets", i)
         datasets[entry.label] = _resolved(entry.name, entry.settings, roots, where)
     weights: dict[str, Source | str] = {}
     training: dict[str, ResolvedDataset | str] = {}
     for i, asked in enumerate(suite_file.suite.teachers):
-        teacher = TEACHERS.get(asked.name, f"{suite_file.path}: teachers.{i}")
+        teacher = TEACHERS.get(asked.name, suite_file.place("teachers", i))
         training |= _training_sets(teacher, roots) if asked.weights is None else {}
         found = _weights(teacher, asked, roots)
         if isinstance(found, Source):

@@ -81,6 +81,7 @@ def copied(ran: Path, tmp_path: Path) -> Path:
         (["run", "smok"], "did you mean 'smoke'"),
         (["run", "smoke", "--set", "recipe.epohs=3"], "did you mean 'epochs'"),
         (["run", "smoke", "--set", "recipe"], "path=value"),
+        (["run", "smoke", "--set", "seeds=0"], "a list is needed, such as [0]"),
         (["run", "smoke", "--only", "zzz:*"], "matches no cell"),
         (["run", "smoke", "--device", "tpu"], "known: auto, cpu, cuda"),
         (["run", "smoke", "--data-root", "not_there"], "no such folder"),

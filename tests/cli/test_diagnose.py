@@ -10,7 +10,7 @@ import typer
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from vitkd_bench.cli import diagnose, preflight
+from vitkd_bench.cli import diagnose, preflight, teachers
 from vitkd_bench.diagnose.recommendation import PUBLISHED
 from vitkd_bench.networks import create_student
 from vitkd_bench.registry import TEACHERS
@@ -208,3 +208,21 @@ def test_diagnose_reads_own_records(app: typer.Typer, root: Path, tmp_path: Path
     assert own["standard", "attn_copy"] == "fails"
     assert own["native", "attn_copy"] == "transfers"
     assert "own records say" in found["recommended"]["because"]
+
+
+def test_a_teacher_of_an_own_file_is_known_by_it(app: typer.Typer, tmp_path: Path) -> None:
+    """`--extension` for diagnose, show and list; weights without a location are never to be fetched."""
+    file = tmp_path / "own_file.py"
+    text = GOOD.replace("deit/NAME", "deit/of_a_file").replace("LICENCE", "MIT")
+    nowhere = '"sources": (TEACHERS.get("deit/ti").sources[0].model_copy(update={"location": None}),), '
+    file.write_text(text.replace('"title"', nowhere + '"title"'))
+    assert run(app, "diagnose", "deit/of_a_file", "--extension", file)[0] == 0
+    raised = run(app, "check", "deit/of_a_file", "--extension", file)[2]
+    assert isinstance(raised, WorldError)
+    assert str(raised).endswith("no weights here: --weights FILE")
+    for command in (("show", "deit/of_a_file"), ("list",)):
+        status, said, _ = run(teachers.app, *command, "--extension", file)
+        assert status == 0
+        assert "deit/of_a_file" in said
+    commands = run(teachers.app, "--help")[1].split()
+    assert [word for word in commands if word.startswith("show")] == ["show"]

@@ -154,9 +154,16 @@ def test_a_resolver_that_forgets_a_component_is_found(
 
 
 def test_facts_that_are_missing_are_named() -> None:
-    """An empty licence, a paper that is no reference, a name outside of its family."""
-    found = failures(broken(licence="", paper="see the web", name="other/ti"))["facts"]
-    assert all(word in found for word in ("licence", "'see the web'", "deit/<size>"))
+    """An empty licence, no paper, a name outside of its family."""
+    found = failures(broken(licence="", paper="", name="other/ti"))["facts"]
+    assert all(word in found for word in ("licence", "paper", "deit/<size>"))
+
+
+def test_a_strangers_family_and_paper_are_his_own() -> None:
+    """A micro teacher may stand in its own family, a paper be none; `micro/` is for micro ones alone."""
+    micro = TEACHERS.get("micro/deit").model_copy(update={"paper": "our own", "name": "deit/tiny"})
+    assert failures(micro) == {}
+    assert "deit/<size> is needed" in failures(broken(name="micro/ti"))["facts"]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,26 @@ def test_folders_are_classes(folder: Path) -> None:
     assert images.smallest_class() == 2
 
 
+def test_folders_called_by_wnid_are_classes_of_imagenet(tmp_path: Path) -> None:
+    """`n01443537` is logit 1 of a head of ImageNet-1k; with one wnid that is not of these, none is."""
+    for i, wnid in enumerate(("n01440764", "n15075141", "n01443537")):
+        (tmp_path / wnid).mkdir()
+        (tmp_path / wnid / "a.png").write_bytes(picture(i))
+    columns = read_labelled(tmp_path).logits_of(HEAD)
+    assert columns is not None
+    assert columns.tolist() == [0, 1, 999]
+    (tmp_path / "n00000001").mkdir()
+    (tmp_path / "n00000001" / "a.png").write_bytes(picture(9))
+    assert read_labelled(tmp_path).logits_of(HEAD) is None
+
+
+def test_flat_files_need_a_list(tmp_path: Path) -> None:
+    """Files without folders and without a list: both layouts are named."""
+    (tmp_path / "a.png").write_bytes(picture(1))
+    with pytest.raises(BadInputError, match=r"class/file, or put a classes\.json"):
+        read_labelled(tmp_path)
+
+
 def test_a_list_of_classes_gives_their_logits(folder: Path) -> None:
     """`classes.json` in the folder names the classes and their place in the head's space."""
     (folder / "images").mkdir()

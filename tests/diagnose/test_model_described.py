@@ -8,6 +8,7 @@ import pytest
 from vitkd_bench.diagnose import advise, conformance, describe, write_suite
 from vitkd_bench.diagnose.library import OnRecord
 from vitkd_bench.diagnose.recommendation import Evidence
+from vitkd_bench.diagnose.suite import registered_name
 from vitkd_bench.plan import read_suite
 from vitkd_bench.registry import TEACHERS, load_extension
 from vitkd_bench.spec import HALF_PIXELS, OPENAI_PIXELS, BadInputError, PixelStats, WorldError
@@ -21,6 +22,8 @@ FAMILIES = {
     "vit_small_patch16_224.dino": "dino",
     "beitv2_base_patch16_224": "beitv2",
     "open_clip:ViT-B-32-quickgelu": "clip",
+    "open_clip:ViT-B-16/laion2b_s34b_b88k": "clip",  # by its repository, since this name says nothing
+    "vit_base_patch16_clip_224.laion2b": "clip",
     "transformers:Dinov2Model": "dinov2",
     "transformers:ViTModel": None,  # a class of several families
     "transformers:DeiTModel": None,  # its distillation token is no part of the family
@@ -43,6 +46,8 @@ THE_SAME = {
     "vit_tiny_patch16_224": "augreg/ti",
     "open_clip:ViT-B-16-quickgelu": "clip/b16",
     "open_clip:ViT-B-16-quickgelu/openai": "clip/b16",
+    "facebook/dinov2-base": "dinov2/b14",  # the repository of a source
+    "transformers:facebook/dinov2-base": "dinov2/b14",
 }
 NOT_THE_SAME = (
     "open_clip:ViT-B-16-quickgelu/metaclip_400m",
@@ -123,14 +128,16 @@ def test_a_configuration_file_is_enough(tmp_path: Path) -> None:
     assert (found.size.heads, found.size.depth, found.grid) == (2, 3, 4)
 
 
-def test_a_part_without_a_word_is_told() -> None:
+@pytest.mark.parametrize("model", ["vit_base_patch16_rope_224", "vit_small_patch16_rope_mixed_224"])
+def test_a_part_without_a_word_is_told(model: str) -> None:
     """A ViT with a part that no component describes is described as far as it goes, and cannot be native."""
-    odd = describe("vit_base_patch16_rope_224")
+    odd = describe(model)
     assert odd.architecture is None
     assert odd.unnamed
     advice = advise(odd)
     assert advice.student == "standard"
     assert odd.unnamed in advice.reason
+    assert "nor can a contract or a suite be written of it" in advice.reason
 
 
 @pytest.mark.parametrize(
@@ -142,6 +149,8 @@ def test_a_part_without_a_word_is_told() -> None:
         ("open_clip:ViT-B-17", "did you mean 'ViT-B-16'"),
         ("open_clip:ViT-B-16-quickgelu/openia", "did you mean 'openai'"),
         ("transformers:Dinov2Mode", "did you mean 'Dinov2Model'"),
+        ("facebook/dinov2-bas", "did you mean 'facebook/dinov2-base'"),
+        ("vit_tiny_r_s16_p8_224", "a hybrid"),
     ],
 )
 def test_what_is_no_model_is_refused(model: str, said: str) -> None:
@@ -155,11 +164,43 @@ def test_a_missing_configuration_is_the_worlds_fault(tmp_path: Path) -> None:
     with pytest.raises(WorldError, match=r"no such file.*; give a config.json, its folder, or a class name"):
         describe(f"transformers:{tmp_path / 'config.json'}")
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(WorldError, match=r"cannot be read as JSON .*: fetch config.json again"):
+    with pytest.raises(WorldError, match=r"cannot be read as JSON .*: mend config.json or get it again"):
         describe(f"transformers:{tmp_path / 'config.json'}")
     with pytest.raises(WorldError, match=r"did you mean 'config\.json'") as caught:
         describe(f"transformers:{tmp_path / 'configg.json'}")
     assert "Errno" not in str(caught.value)
+
+
+CONFIG = {"model_type": "vit", "hidden_size": 192, "num_attention_heads": 3, "num_hidden_layers": 12}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hidden_size": "wide"}, "refuses its configuration: .*hidden_size"),
+        ({"model_type": None}, "has no model_type"),
+        ({"model_type": "vitt"}, "did you mean 'vit'"),
+    ],
+)
+def test_a_bad_configuration_is_one_line(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    """Which value is wrong, and no name guessed for one that is not there."""
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, **changes}))
+    with pytest.raises(BadInputError, match=said) as caught:
+        describe(f"transformers:{tmp_path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_librarys_epsilon_is_no_reason_for_a_native_student(tmp_path: Path) -> None:
+    """ViT of transformers computes with 1e-12; a suite compares no native student, and is named by size."""
+    folder = tmp_path / "s"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "intermediate_size": 768}))
+    facts = describe(f"transformers:{folder}")
+    advice = advise(facts)
+    assert facts.lacking == {"norm_eps": 1e-12}
+    assert (advice.student, advice.students) == ("standard", ("standard",))
+    assert "norm_eps=1e-12" in advice.reason
+    assert registered_name(facts) == "own/ti"
 
 
 def test_a_folders_name_is_no_family(tmp_path: Path) -> None:
@@ -199,7 +240,7 @@ def test_what_libraries_have_on_record_is_taken(tmp_path: Path) -> None:
 def test_a_teachers_source_is_written_by_its_registered_name(tmp_path: Path) -> None:
     """No contract beside the suite; a backend that is not the first one is named."""
     for model, said in (
-        ("vit_small_patch14_dinov2.lvd142m", "  - dinov2/s14\n"),
+        ("vit_small_patch14_dinov2.lvd142m", "  - dinov2/s14 # with a file of your own: {name: dinov2/s14"),
         ("open_clip:ViT-B-16-quickgelu", "  - {name: clip/b16, backend: open_clip}\n"),
     ):
         facts = describe(model)

@@ -14,11 +14,13 @@ import torch
 from safetensors.torch import save_file
 
 from vitkd_bench.diagnose import Check, LabelledImages, Verdict, next_step, preflight, read_labelled
+from vitkd_bench.diagnose.checks import accuracy_check, neighbour_check, owner_check
 from vitkd_bench.diagnose.counterfactual import Outcome, Trial, twin_checks
 from vitkd_bench.diagnose.paired import nearest_mean_scores
 from vitkd_bench.diagnose.preflight import targets_of
-from vitkd_bench.diagnose.probe import read
-from vitkd_bench.diagnose.remedy import teachers_that_fit
+from vitkd_bench.diagnose.probe import Reading, read
+from vitkd_bench.diagnose.remedy import others_that_fit, teachers_that_fit
+from vitkd_bench.diagnose.scores import Targets
 from vitkd_bench.diagnose.twins import Twin, twins_of
 from vitkd_bench.diagnose.verdict import judge
 from vitkd_bench.measures import knn_accuracy
@@ -153,6 +155,7 @@ def test_weights_of_another_architecture_are_refused(deit_weights: Path) -> None
     verdict = preflight(TEACHERS.get("dinov2/s14"), deit_weights)
     assert (verdict.status, verdict.fault) == ("refuse", "other")
     assert "blocks.0" in verdict.line
+    assert (verdict.n, verdict.images) == (0, "nothing: the check ended before")
 
 
 def pickled(content: object) -> bytes:
@@ -217,6 +220,49 @@ def test_a_refusal_of_each_kind_says_what_to_do(deit: Teacher, tmp_path: Path) -
     assert "exchange queries and keys" in steps["queries and keys"]
     assert "trained head" in steps["head"]
     assert "vitkd teachers fetch deit/ti" in steps["features"]
+
+
+def test_the_file_of_another_teacher_of_its_shape_is_named(deit: Teacher) -> None:
+    """Alone it is a note; where pixels speak against the contract it is a mark, with whose they are."""
+    augreg, others = TEACHERS.get("augreg/ti"), (TEACHERS.get("augreg/ti_tinyimagenet"), deit)
+    alone = owner_check(augreg, others, ())
+    assert alone is not None
+    assert (alone.status, "deit/ti" in alone.finding) == ("note", True)
+    wants = "features tell an image from others better under ImageNet's pixel statistics"
+    marked = owner_check(augreg, others, [Check(name="normalisation", status="mark", finding=wants)])
+    assert marked is not None
+    assert marked.status == "mark"
+    assert marked.finding.endswith("speaks against augreg/ti: check the file as deit/ti")
+    assert owner_check(augreg, (), ()) is None
+
+
+def test_other_teachers_of_a_files_shapes_are_found(deit: Teacher, deit_weights: Path) -> None:
+    """DeiT-Ti's file is AugReg's by names and shapes; the teacher itself is none of the others."""
+    found = [teacher.name for teacher in others_that_fit(deit, deit_weights)]
+    assert "augreg/ti" in found
+    assert "deit/ti" not in found
+
+
+@pytest.mark.parametrize(
+    ("right", "status"), [(0.3, "refuse"), (0.80, "pass"), (0.94, "mark"), (0.87, "note")]
+)
+def test_accuracy_is_compared_on_both_sides(deit: Teacher, right: float, status: str) -> None:
+    """Far below what is published is refused, and well above it is a mark."""
+    known = deit.model_copy(update={"accuracy": (Accuracy(kind="top1", value=0.82, source="release"),)})
+    n = 2000
+    reading = Reading(np.zeros((n, 2)), np.zeros((n, 1000)))
+    targets = Targets(np.zeros(n, dtype=np.int64), np.arange(1000))
+    found = accuracy_check(known, reading, targets, np.arange(n) < right * n, 224)
+    assert found.status == status
+
+
+def test_images_of_one_class_say_nothing_of_classes(deit: Teacher) -> None:
+    """Neither features nor a head of one column are no better than chance: they are not checked."""
+    hits = np.ones(30, dtype=bool)
+    reading = Reading(np.zeros((30, 2)), np.zeros((30, 1000)))
+    targets = Targets(np.zeros(30, dtype=np.int64), np.array([7]))
+    for found in (neighbour_check(hits, hits, 1, "x"), accuracy_check(deit, reading, targets, hits, 224)):
+        assert (found.status, found.finding) == ("note", "not checked: the images are of one class")
 
 
 def test_collapsed_features_are_refused(deit: Teacher, photographs: LabelledImages, altered: Alter) -> None:

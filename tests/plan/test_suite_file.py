@@ -34,6 +34,14 @@ def test_every_shipped_suite_reads() -> None:
         assert read_suite(name).suite.suite == name
 
 
+def test_a_place_names_its_line(tmp_path: Path) -> None:
+    """The line of the entry, or of the nearest field above it; none for what was overridden."""
+    path = written(tmp_path)
+    assert read_suite(path).place("methods", 0) == f"{path}:7: methods.0"
+    assert read_suite(path).place("methods", 3) == f"{path}:7: methods.3"
+    assert read_suite(path, ["methods=[none]"]).place("methods", 0) == f"{path}: methods.0"
+
+
 def test_overrides_reach_any_field(tmp_path: Path) -> None:
     """Dotted paths change fields, entries of lists, and a recipe given by name."""
     overrides = ["recipe.epochs=3", "seeds=[7]", "teachers.0=micro/dino", "keep=student"]

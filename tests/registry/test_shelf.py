@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import vitkd_bench
-from vitkd_bench.registry import DATASETS, METHODS, RECIPES, TEACHERS, Shelf, load_extension
+from vitkd_bench.registry import DATASETS, METHODS, RECIPES, TEACHERS, Shelf, fetch_command, load_extension
 from vitkd_bench.spec import BadInputError
 
 PACKAGE = Path(vitkd_bench.__file__).parent
@@ -49,6 +49,40 @@ def test_an_extension_registers_once_and_is_named_when_it_fails(tmp_path: Path) 
         load_extension(bad)
     with pytest.raises(BadInputError, match="no such file"):
         load_extension(tmp_path / "none.py")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("PixelStats(mean=(127.5,), std=(0.5,))", "PixelStats: mean.0: .*less than or equal to 1, got 127.5"),
+        ("PixelStats(mean=(0.5,), std=(0.0,))", "PixelStats: std.0: .*greater than 0, got 0.0"),
+        ("PixelStats(mean=(0.5,), sdt=(0.5,))", "PixelStats: sdt: unknown field; did you mean 'std'"),
+    ],
+)
+def test_a_description_that_is_wrong_is_told_by_line_and_field(tmp_path: Path, code: str, said: str) -> None:
+    """One line of ours, and not what pydantic prints, with its addresses."""
+    file = tmp_path / "own.py"
+    file.write_text(f"from vitkd_bench.spec import PixelStats\n{code}\n")
+    with pytest.raises(BadInputError, match=rf"own\.py:2: {said}") as caught:
+        load_extension(file)
+    assert "\n" not in str(caught.value)
+    assert "http" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("own_shelf")
+def test_the_command_that_fetches_knows_the_teachers_file(tmp_path: Path) -> None:
+    """Ours needs no file, a stranger's does; without a location there is no command."""
+    file = tmp_path / "own_teacher.py"
+    file.write_text(
+        "from vitkd_bench.registry import TEACHERS\n"
+        "TEACHERS.register(TEACHERS.get('deit/ti').model_copy(update={'name': 'deit/own'}))\n"
+    )
+    load_extension(file)
+    assert fetch_command(TEACHERS.get("deit/ti"), "timm") == "vitkd teachers fetch deit/ti --backend timm"
+    own = TEACHERS.get("deit/own")
+    assert fetch_command(own) == f"vitkd teachers fetch deit/own --extension {file}"
+    nowhere = own.sources[0].model_copy(update={"location": None})
+    assert fetch_command(own.model_copy(update={"sources": (nowhere,)})) is None
 
 
 def test_a_name_from_two_files_is_refused() -> None:

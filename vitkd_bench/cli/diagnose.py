@@ -22,8 +22,8 @@ def diagnose(
         typer.Argument(
             metavar="MODEL",
             help=(
-                "A teacher, a timm name, open_clip:NAME or open_clip:NAME/TAG, transformers:CLASS or "
-                "transformers:config.json."
+                "A teacher, a hub repository of one, a timm name, open_clip:NAME or open_clip:NAME/TAG, "
+                "transformers:CLASS or transformers:config.json."
             ),
         ),
     ],
@@ -34,6 +34,10 @@ def diagnose(
         list[Path] | None,
         typer.Option("--records", metavar="OUT", help="Output folders whose records tell of its family."),
     ] = None,
+    extensions: Annotated[
+        list[Path] | None,
+        typer.Option("--extension", metavar="FILE", help="A file with teachers of your own."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")] = False,
 ) -> None:
     """Say what a model is made of, what a standard student of it lacks, and what to use.
@@ -41,7 +45,10 @@ def diagnose(
     It is built from its configuration; no weights are needed.
     """
     from vitkd_bench.diagnose import advise, describe, write_suite
+    from vitkd_bench.registry import load_extension
 
+    for extension in extensions or ():
+        load_extension(extension)
     facts = describe(model)
     if records and facts.family is None:
         say(f"--records: not read, since the family of {model} is not known")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitkd_bench.cli.console import say, show, show_json, show_table
+from vitkd_bench.cli.console import say, show, show_json, show_table, stderr
 
 if TYPE_CHECKING:
     from vitkd_bench.diagnose import Check, Verdict
+    from vitkd_bench.diagnose.preflight import Watch
     from vitkd_bench.spec import Backend, Teacher
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
@@ -31,7 +34,7 @@ def check(
         Path | None,
         typer.Option(
             "--images",
-            help="Labelled images, a folder or tar.",
+            help="Labelled images: a folder or tar of class/file, or files listed in a classes.json.",
             show_default="imagenet_sample or tiny_imagenet100 under a data root, as $VITKD_DATA names one",
         ),
     ] = None,
@@ -63,7 +66,9 @@ def check(
             "normalisation and heads cannot be checked"
         )
     digest = weights_sha256(path)
-    verdict = store_verdict(preflight(teacher, path, seen, by), teacher, digest, by, seen)
+    with _bar() as watch:
+        found = preflight(teacher, path, seen, by, watch)
+    verdict = store_verdict(found, teacher, digest, by, seen)
     _show_verdict(verdict, as_json=as_json)
     if verdict.status == "refuse":
         _refuse(teacher, verdict, path)
@@ -83,7 +88,26 @@ def _refuse(teacher: Teacher, verdict: Verdict, weights: Path) -> None:
         say(f"refused; next: {step}")
         raise typer.Exit(1)
     error = BadInputError if verdict.fault == "other" else DamagedFileError
-    raise error(f"{verdict.checks[0].finding}; {step}")
+    raise error(f"teacher {teacher.name!r}: {weights.name} is refused: {step}")
+
+
+@contextmanager
+def _bar() -> Iterator[Watch]:
+    """Show on a terminal which reading of the weights is tried, and for how long already."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = stderr()
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("loading", total=None)
+    with bar:
+        yield lambda step, done, total: bar.update(task, description=step, completed=done, total=total)
 
 
 def _given(weights: Path) -> Path:
@@ -97,7 +121,8 @@ def _given(weights: Path) -> Path:
     if weights.exists():
         return weights
     folder = weights.parent
-    there = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+    top = folder.resolve() == Path(folder.resolve().anchor)  # what lies there is nobody's weights
+    there = [file.name for file in folder.iterdir()] if folder.is_dir() and not top else []
     missing = nearest(weights.name, there) if folder.is_dir() else f": nor is there a folder {folder}"
     raise WorldError(f"weights {weights}: no such file{missing}; --weights takes safetensors or a checkpoint")
 
@@ -152,6 +177,7 @@ def _at_hand(teacher: Teacher, backend: Backend | None) -> Path:
     Raises:
         WorldError: nothing is there; says how to get it.
     """
+    from vitkd_bench.registry import fetch_command
     from vitkd_bench.spec import WorldError
 
     if teacher.training is not None:
@@ -167,8 +193,9 @@ def _at_hand(teacher: Teacher, backend: Backend | None) -> Path:
         found = WeightCache().find(teacher, backend)
         if found is not None:
             return found.path
+    command = fetch_command(teacher, backend)
     raise WorldError(
-        f"teacher {teacher.name!r}: no weights here: vitkd teachers fetch {teacher.name}, or --weights FILE"
+        f"teacher {teacher.name!r}: no weights here: {f'{command}, or ' if command else ''}--weights FILE"
     )
 
 

@@ -58,7 +58,8 @@ class ProgressBar:
 def _description(snapshot: Snapshot) -> str:
     failed = f", {snapshot.failed} failed" if snapshot.failed else ""
     if snapshot.prepared < snapshot.preparations and not snapshot.done:
-        return f"{snapshot.prepared}/{snapshot.preparations} preparations, {snapshot.total} runs"
+        runs = f", {snapshot.total} runs" if snapshot.total else ""
+        return f"{snapshot.prepared}/{snapshot.preparations} preparations{runs}"
     return f"{snapshot.done}/{snapshot.total} runs{failed}"
 
 
@@ -73,6 +74,8 @@ def _now(running: tuple[Running, ...]) -> str:
 
 def _line(finished: Finished, snapshot: Snapshot) -> str:
     count = f"{snapshot.done + snapshot.failed}/{snapshot.total}"
+    if not snapshot.total:  # a launch that only makes teachers
+        count = f"{snapshot.prepared}/{snapshot.preparations}"
     if finished.status == "failed":
         return f"{count}  {finished.label}: failed: {finished.reason}"
     return f"{count}  {finished.label}: {percent(finished.accuracy)}"

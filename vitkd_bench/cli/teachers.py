@@ -24,20 +24,27 @@ Extensions = Annotated[
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(extensions: Extensions = None, as_json: Json = False) -> None:
     """List all teachers."""
     from vitkd_bench.cli.listing import list_teachers
 
+    if extensions:
+        from vitkd_bench.registry import load_extension
+
+        for extension in extensions:
+            load_extension(extension)
     list_teachers(as_json=as_json)
 
 
-@app.command()
-def show_(name: Name, as_json: Json = False) -> None:
+@app.command("show")
+def show_(name: Name, extensions: Extensions = None, as_json: Json = False) -> None:
     """Show a teacher's contract, and where its weights are; of one made here, also how good it is."""
     from vitkd_bench.cli.listing import with_states
     from vitkd_bench.cli.teacher_index import teacher_row
-    from vitkd_bench.registry import TEACHERS
+    from vitkd_bench.registry import TEACHERS, fetch_command, load_extension
 
+    for extension in extensions or ():
+        load_extension(extension)
     teacher = TEACHERS.get(name)
     record = _made(teacher)
     if as_json:
@@ -54,7 +61,7 @@ def show_(name: Name, as_json: Json = False) -> None:
         for source in teacher.sources:
             show_facts(_source(teacher, source))
     elif record is None:
-        show(f"not made yet: vitkd teachers fetch {name}")
+        show(f"not made yet: {fetch_command(teacher)}")
     else:
         show_facts(_quality(record))
 
@@ -103,9 +110,6 @@ def fetch(
             show(f"{name}: {file}")
     code = exit_code(failed, some_came=bool(found or files))
     raise typer.Exit((outcome.exit_code if outcome else 0) or code)
-
-
-app.command("show")(show_)
 
 
 def _make(names: list[str], jobs: int | None) -> tuple[Outcome | None, dict[str, str]]:
@@ -175,7 +179,7 @@ def _source(teacher: Teacher, source: WeightSource) -> list[tuple[str, object]]:
 
     try:
         found = WeightCache().find(teacher, source.backend)
-        here = str(found.path) if found else f"not fetched: {_fetching(teacher, source)}"
+        here = str(found.path) if found else f"not fetched: {_command(teacher, source)}"
     except (DamagedFileError, WrongHashError) as error:
         found, here = None, str(error)
     return [
@@ -189,9 +193,10 @@ def _source(teacher: Teacher, source: WeightSource) -> list[tuple[str, object]]:
     ]
 
 
-def _fetching(teacher: Teacher, source: WeightSource) -> str:
-    default = source.backend == teacher.source().backend
-    return f"vitkd teachers fetch {teacher.name}{'' if default else f' --backend {source.backend}'}"
+def _command(teacher: Teacher, source: WeightSource) -> str | None:
+    from vitkd_bench.registry import fetch_command
+
+    return fetch_command(teacher, None if source.backend == teacher.source().backend else source.backend)
 
 
 def _facts(teacher: Teacher, origin: str) -> list[tuple[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,13 +13,17 @@ from vitkd_bench.contracts import taps
 from vitkd_bench.diagnose.paired import accuracy_interval
 from vitkd_bench.diagnose.probe import Reading
 from vitkd_bench.diagnose.scores import Targets
+from vitkd_bench.diagnose.twins import KNOWN_PIXELS
 from vitkd_bench.diagnose.verdict import Check, Status
 from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.spec import Architecture, Teacher, VitkdError
 
 COLLAPSED = 0.99  # mean cosine between features of different images; trained networks: 0.03 to 0.6
 UNTRAINED = 0.97  # of ln K: the entropy of a head that was never trained; trained ones: 0.3 to 0.8
+TELLS_OWNERS = ("normalisation", "head split", "accuracy")  # checks in which teachers of one shape differ
 FEWEST_IMAGES = 16  # that say anything of a head
+ONE_CLASS = "not checked: the images are of one class"
+WELL_ABOVE = 0.25  # of what a published accuracy lacks to 1: more is not explained by easier images
 PUBLISHED_SHARE = 0.5  # of a published accuracy: below it the weights are not what was published
 
 
@@ -110,12 +115,15 @@ def accuracy_check(
 ) -> Check:
     """Compare accuracy with the published one, if the images cover the head's classes, and with chance.
 
-    Images that a teacher was trained on lie above what is published, so that is only told.
+    Images that a teacher was trained on lie above what is published, so that is told, and marked where it is
+    by more than `WELL_ABOVE`.
     """
     n, right = len(hits), int(hits.sum())
     low, high = accuracy_interval(right, n)
     choices = reading.logits.shape[1] if reading.logits is not None else 0
     offered = len(targets.columns) if targets.columns is not None else choices
+    if offered == 1:
+        return Check(name="accuracy", status="note", finding=ONE_CLASS)
     figures = {"top1": round(right / n, 4), "low": round(low, 4), "high": round(high, 4), "images": float(n)}
     figures |= _top5(reading, targets)
     said = f"top-1 {100 * right / n:.1f} % of {n} images (99 % interval {100 * low:.1f} to {100 * high:.1f})"
@@ -138,6 +146,9 @@ def accuracy_check(
         return Check(name="accuracy", status="refuse", finding=beside, figures=figures)
     if high < figure.value:
         return Check(name="accuracy", status="mark", finding=f"{beside}: below it", figures=figures)
+    if low > figure.value + WELL_ABOVE * (1 - figure.value):
+        finding = f"{beside}: well above it, as other weights or images of the training are"
+        return Check(name="accuracy", status="mark", finding=finding, figures=figures)
     above = low > figure.value
     finding = f"{beside}: above it, as on images of the training" if above else beside
     return Check(name="accuracy", status="note" if above else "pass", finding=finding, figures=figures)
@@ -153,6 +164,8 @@ def _top5(reading: Reading, targets: Targets) -> dict[str, float]:
 
 def neighbour_check(mean_hits: NDArray[np.bool_], knn: NDArray[np.bool_], classes: int, name: str) -> Check:
     """Say how well features alone find the class; near chance they know nothing of these images."""
+    if classes == 1:
+        return Check(name="features know classes", status="note", finding=ONE_CLASS)
     n = len(mean_hits)
     low, _ = accuracy_interval(int(mean_hits.sum()), n)
     figures = {
@@ -170,3 +183,24 @@ def neighbour_check(mean_hits: NDArray[np.bool_], knn: NDArray[np.bool_], classe
             figures=figures,
         )
     return Check(name="features know classes", status="pass", finding=said, figures=figures)
+
+
+def owner_check(teacher: Teacher, others: Sequence[Teacher], found: Sequence[Check]) -> Check | None:
+    """Say which other teachers a file fits as well; a mark where another check speaks against this one."""
+    if not others:
+        return None
+    against = [c for c in found if c.name in TELLS_OWNERS and c.status in {"mark", "refuse"}]
+    wanted = " ".join(check.finding for check in against)
+    pixels = {name for name, stats in KNOWN_PIXELS.items() if name in wanted}
+    likely = sorted(others, key=lambda one: not any(KNOWN_PIXELS[name] == one.pixels for name in pixels))
+    named = ", ".join(one.name for one in likely)
+    told = f"names and shapes fit {named} as well"
+    if not against:
+        finding = f"{told}, and cannot tell them apart"
+        return Check(name="owner", status="note", finding=finding)
+    doubts = " and ".join(check.name for check in against)
+    return Check(
+        name="owner",
+        status="mark",
+        finding=f"{told}, and {doubts} speaks against {teacher.name}: check the file as {likely[0].name}",
+    )

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from timm.data import ImageNetInfo
 
 from vitkd_bench.pipeline.decode import decode
 from vitkd_bench.pipeline.readers.folder import read_classes
@@ -104,8 +106,9 @@ def read_labelled(path: Path, limit: int | None = None, per_class: int = 1) -> L
 
     The layout is `class/file`, with a `classes.json` beside it where classes have names or indices in other
     label spaces (`datasets.folder`), or flat files under a `classes.json` with `index` and `file` a row; rows
-    that have a `wnid` are of ImageNet-1k unless the file says `{"label_space": ..., "classes": [...]}`. A
-    folder that holds `classes.json` may hold the images as one of `INSIDE`.
+    that have a `wnid` are of ImageNet-1k unless the file says `{"label_space": ..., "classes": [...]}`.
+    Without a list, folders that are all called by a wnid are classes of ImageNet-1k; others have no place in
+    a head. A folder that holds `classes.json` may hold the images as one of `INSIDE`.
 
     Args:
         path: the folder or tar.
@@ -127,7 +130,7 @@ def read_labelled(path: Path, limit: int | None = None, per_class: int = 1) -> L
             raise BadInputError(
                 f"{classes}: no class for folder {min(set(folders) - known.keys())!r} of {images}"
             )
-        infos = tuple(known.values()) or tuple(ClassInfo(name=name) for name in folders)
+        infos = tuple(known.values()) or _of_folders(folders)
         order = list(known) or folders
         members = [[(order.index(f), f"{f}/{file}") for file in tree.folders[f]] for f in folders]
         kept = _spread(members, limit, per_class)
@@ -136,10 +139,22 @@ def read_labelled(path: Path, limit: int | None = None, per_class: int = 1) -> L
     return LabelledImages(_told(images), files, _labels(kept), infos, space)
 
 
+def _of_folders(folders: Sequence[str]) -> tuple[ClassInfo, ...]:
+    """Take folders for classes; those called by a wnid of ImageNet-1k have its index there."""
+    if not all(re.fullmatch(r"n\d{8}", name) for name in folders):
+        return tuple(ClassInfo(name=name) for name in folders)
+    index = {name: i for i, name in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+    return tuple(
+        ClassInfo(name=name, indices={"imagenet1k": index[name]} if name in index else {}) for name in folders
+    )
+
+
 def _places(path: Path) -> tuple[Path, Path | None]:
     """Find the images and the list of classes."""
     if not path.exists():
-        there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = path.parent.is_dir() and path.parent.resolve() != Path(path.parent.resolve().anchor)
+        beside = path.parent.iterdir() if near else ()  # what lies at the root is nobody's images
+        there = [p.name for p in beside if p.is_dir() or p.name.endswith(ARCHIVES)]
         instead = nearest(path.name, there)
         raise WorldError(
             f"images {path}: no such folder or tar{instead}; such are imagenet_sample, tiny_imagenet100"
@@ -151,8 +166,13 @@ def _places(path: Path) -> tuple[Path, Path | None]:
         return path, path / CLASSES
     if not path.is_dir() and not path.name.endswith(ARCHIVES):
         raise BadInputError(f"images {path}: neither a folder nor one of {', '.join(ARCHIVES)}")
-    beside = path.parent / CLASSES
-    return path, beside if beside.is_file() else None
+    listed = path.parent / CLASSES
+    if path.is_dir() and not listed.is_file() and not any(part.is_dir() for part in path.iterdir()):
+        raise BadInputError(
+            f"images {path}: no folders of classes in it: lay files out as class/file, or put a {CLASSES} "
+            'there that lists {"index": ..., "wnid": ..., "file": ...} of each'
+        )
+    return path, listed if listed.is_file() else None
 
 
 def _rows(classes: Path) -> list[dict[str, Any]]:

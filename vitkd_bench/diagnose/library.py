@@ -6,7 +6,8 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from torch import nn
 
 from vitkd_bench.networks.unfilled import unfilled_parameters
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import Backend, BadInputError, PixelStats, WorldError, nearest
+from vitkd_bench.spec import Backend, BadInputError, PixelStats, Teacher, WeightSource, WorldError, nearest
 
 Interpolation = Literal["bicubic", "bilinear"]
 RESAMPLING: dict[int, Interpolation] = {
@@ -63,14 +64,15 @@ class OnRecord:
 class Built:
     """A model built without weights: by which library, under which name, and what is told of it.
 
-    `model` is what a `WeightSource` would call it, `words` where its family may be named. `names` are those
-    of all weights that it may be of: several for a name without a tag, which `shared` has in common; `record`
-    is that of the ones that the library takes by default.
+    `model` is what a `WeightSource` would call it, `asked` the name that was given, `words` where its family
+    may be named. `names` are those of all weights that it may be of: several for a name without a tag, which
+    `shared` has in common; `record` is that of the ones that the library takes by default.
     """
 
     module: nn.Module
     backend: Backend
     model: str
+    asked: str
     words: str
     record: OnRecord
     names: tuple[str, ...]
@@ -87,21 +89,40 @@ def build_from_timm(name: str) -> Built:
 
     known, (architecture, _, tag) = timm.list_models(), name.partition(".")
     if architecture not in known:
-        near = nearest(name, [*TEACHERS.names(), *known])
-        raise BadInputError(f"model {name!r}: neither a teacher nor a model of timm{near}")
+        near = nearest(name, [*TEACHERS.names(), *hub_names(), *known])
+        raise BadInputError(
+            f"model {name!r}: neither a teacher, nor a source of one, nor a model of timm{near}"
+        )
     tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise BadInputError(f"model {name!r}: timm has no weights {tag!r} of it{nearest(tag, tags)}")
-    with torch.random.fork_rng(devices=[]), unfilled_parameters():
-        module: Any = timm.create_model(name, pretrained=False, num_classes=0)
+    stem = timm.models.get_pretrained_cfg(name)
+    if stem is not None and "backbone" in str(stem.first_conv):
+        raise BadInputError(
+            f"model {name!r}: a hybrid: its patches come from a convolutional network; what is known "
+            "here are Vision Transformers that cut them by one convolution"
+        )
+    module = _of_timm_without_weights(name)
     config = dict(module.pretrained_cfg)
     full = f"{architecture}.{config['tag']}" if config.get("tag") else architecture
     record = _of_timm(config)
     if tag or len(tags) < 2:
-        return Built(module, "timm", full, name, record, (full,), record)
+        return Built(module, "timm", full, name, name, record, (full,), record)
     names = tuple(f"{architecture}.{one}" for one in tags)
     shared = agreed([_of_timm(timm.models.get_pretrained_cfg(one).to_dict()) for one in names])
-    return Built(module, "timm", full, name, record, names, shared)
+    return Built(module, "timm", full, name, name, record, names, shared)
+
+
+def _of_timm_without_weights(name: str) -> Any:
+    """Build a model on the meta device, or filled where a part of it computes with values as it is built."""
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with unfilled_parameters():
+                return timm.create_model(name, pretrained=False, num_classes=0)
+        except RuntimeError:  # rotations that are drawn, for one
+            return timm.create_model(name, pretrained=False, num_classes=0)
 
 
 def _of_timm(config: Mapping[str, Any]) -> OnRecord:
@@ -138,9 +159,12 @@ def build_from_open_clip(name: str) -> Built:
         tower: Any = library.model._build_vision_tower(  # noqa: SLF001 - the model builds it with a text tower
             config["embed_dim"], vision, quick_gelu=bool(config.get("quick_gelu"))
         )
-    asked = [library.pretrained.get_pretrained_cfg(model, one) for one in ([tag] if tag else tags)]
-    record = agreed([_of_open_clip(one) for one in asked]) if asked else OnRecord(unused=TEXTS)
-    return Built(tower, "open_clip", model, name, record, (name,), record)
+    asked = {one: library.pretrained.get_pretrained_cfg(model, one) for one in ([tag] if tag else tags)}
+    record = agreed([_of_open_clip(one) for one in asked.values()]) if asked else OnRecord(unused=TEXTS)
+    # of the names of open_clip few say CLIP, but its repositories do, as timm's names do
+    names = tuple(f"{model}/{one} {config.get('hf_hub') or ''}" for one, config in asked.items()) or (name,)
+    words = names[0] if tag else name
+    return Built(tower, "open_clip", model, name, words, record, names, record)
 
 
 def _of_open_clip(tag: Mapping[str, Any]) -> OnRecord:
@@ -183,11 +207,25 @@ def build_from_transformers(name: str) -> Built:
     )
     if pooler and getattr(config, "use_mean_pooling", False):
         pooler = {}
-    with torch.random.fork_rng(devices=[]), unfilled_parameters():
+    with _configuration(name), torch.random.fork_rng(devices=[]), unfilled_parameters():
         module: nn.Module = built(config, **pooler)
     words = f"{built.__name__} {config.model_type} {getattr(config, '_name_or_path', '')}"
     record = _of_preprocessor(folder / PREPROCESSOR) if folder else OnRecord()
-    return Built(module, "transformers", built.__name__, words, record, (words,), record)
+    return Built(module, "transformers", built.__name__, name, words, record, (words,), record)
+
+
+@contextmanager
+def _configuration(name: str) -> Iterator[None]:
+    """Say in one line which value of a configuration transformers does not take."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        yield
+    except (StrictDataclassError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInputError(
+            f"model 'transformers:{name}': transformers refuses its configuration: {reason}"
+        ) from None
 
 
 def _configured(library: Any, name: str) -> tuple[Any, Any, Path | None]:
@@ -198,10 +236,15 @@ def _configured(library: Any, name: str) -> tuple[Any, Any, Path | None]:
         file = path / "config.json" if path.is_dir() else path
         found = _read(file, where)
         kind = library.models.auto.configuration_auto.CONFIG_MAPPING
-        model_type = str(found.get("model_type"))
+        model_type = found.get("model_type")
+        if not isinstance(model_type, str):
+            raise BadInputError(
+                f"{where}: {file.name} has no model_type, which names the network, such as 'vit' or 'dinov2'"
+            )
         if model_type not in kind:
             raise BadInputError(f"{where}: model_type {model_type!r}{nearest(model_type, kind.keys())}")
-        config = kind[model_type].from_dict(found)
+        with _configuration(name):
+            config = kind[model_type].from_dict(found)
         vision = getattr(config, "vision_config", config)
         mapping = library.MODEL_MAPPING
         if type(vision) not in mapping:
@@ -210,9 +253,22 @@ def _configured(library: Any, name: str) -> tuple[Any, Any, Path | None]:
     built: Any = getattr(library, name, None)
     if getattr(built, "config_class", None) is None:
         known = [n for n in dir(library) if n.endswith(("Model", "ForImageClassification"))]
-        raise BadInputError(f"{where}: neither a file nor a class of transformers{nearest(name, known)}")
+        raise BadInputError(
+            f"{where}: neither a file nor a class of transformers{nearest(name, [*hub_names(), *known])}"
+        )
     config = built.config_class()
     return built, getattr(config, "vision_config", config), None
+
+
+def hub_names() -> dict[str, list[tuple[Teacher, WeightSource]]]:
+    """List the repositories of the hub that registered teachers come from, with whose sources they are."""
+    found: dict[str, list[tuple[Teacher, WeightSource]]] = {}
+    for teacher in TEACHERS:
+        for source in teacher.sources:
+            place = re.match(r"hf://([^/]+/[^/@]+)", source.location or "")
+            if place:
+                found.setdefault(place[1], []).append((teacher, source))
+    return found
 
 
 def _of_preprocessor(path: Path) -> OnRecord:
@@ -270,7 +326,9 @@ def _read(path: Path, where: str) -> dict[str, Any]:
         raise WorldError(f"{where}: {path}: {error.strerror}: give a config.json that can be read") from None
     except ValueError as error:
         reason = re.sub(r"\s+", " ", str(error))
-        raise WorldError(f"{where}: cannot be read as JSON ({reason}): fetch {path.name} again") from None
+        raise WorldError(
+            f"{where}: cannot be read as JSON ({reason}): mend {path.name} or get it again"
+        ) from None
     if not isinstance(data, dict):
         raise BadInputError(
             f"{where}: not a configuration but a {type(data).__name__}: a config.json is needed"

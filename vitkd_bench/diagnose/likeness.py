@@ -41,11 +41,11 @@ def registered(built: Built) -> Teacher | None:
     """
     if built.backend == "transformers":
         return None
-    untagged = not re.search(r"[./]", built.words)
+    untagged = not re.search(r"[./]", built.asked)
     if untagged and len(users(built)) > 1:
         return None
     found = [t for t in TEACHERS for s in t.sources if s.backend == built.backend and s.model == built.model]
-    tagged = f"open_clip:{built.words}"
+    tagged = f"open_clip:{built.asked}"
     if built.backend == "open_clip" and not untagged:
         found = [teacher for teacher in found if teacher.text_encoder == tagged]
     return found[0] if len({teacher.name for teacher in found}) == 1 else None

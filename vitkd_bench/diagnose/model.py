@@ -13,6 +13,7 @@ from vitkd_bench.diagnose.library import (
     build_from_open_clip,
     build_from_timm,
     build_from_transformers,
+    hub_names,
 )
 from vitkd_bench.diagnose.likeness import Likeness, families_of, likenesses, registered
 from vitkd_bench.networks import build_teacher, read_architecture
@@ -67,8 +68,9 @@ def describe(model: str) -> ModelFacts:
     image size.
 
     Args:
-        model: a registered teacher, a name of timm, `open_clip:NAME[/TAG]`, `transformers:CLASS` (in the
-            class's own configuration) or `transformers:PATH` of a `config.json`.
+        model: a registered teacher, a repository of the hub that one comes from, a name of timm,
+            `open_clip:NAME[/TAG]`, `transformers:CLASS` (in the class's own configuration) or
+            `transformers:PATH` of a `config.json`.
 
     Raises:
         BadInputError: no such model, or it is no Vision Transformer; with the nearest name.
@@ -78,9 +80,28 @@ def describe(model: str) -> ModelFacts:
         teacher = TEACHERS.get(model)
         return _of_teacher(model, teacher, teacher.sources[0].backend if teacher.sources else "official")
     prefix, colon, rest = model.partition(":")
+    found = _of_hub(model, rest if colon and prefix in LIBRARIES else model, prefix if colon else None)
+    if found:
+        return found
     built = LIBRARIES[prefix](rest) if colon and prefix in LIBRARIES else build_from_timm(model)
     known = registered(built)
     return _of_teacher(model, known, built.backend) if known else _of_library(model, built)
+
+
+def _of_hub(model: str, repository: str, backend: str | None) -> ModelFacts | None:
+    """Describe the teacher that a repository of the hub is a source of, by that source.
+
+    Raises:
+        BadInputError: several teachers come from it.
+    """
+    from_it = [one for one in hub_names().get(repository, []) if backend in {None, one[1].backend}]
+    if not from_it:
+        return None
+    teachers = sorted({teacher.name for teacher, _ in from_it})
+    if len(teachers) > 1:
+        raise BadInputError(f"model {model!r}: {', '.join(teachers)} come from it: name one of them")
+    teacher, source = from_it[0]
+    return _of_teacher(model, teacher, source.backend)
 
 
 def _of_teacher(model: str, teacher: Teacher, backend: Backend) -> ModelFacts:

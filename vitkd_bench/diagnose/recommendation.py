@@ -64,23 +64,41 @@ def advise(facts: ModelFacts, own: Sequence[Evidence] = ()) -> Advice:
     whose = "own records say" if decided else "it is published"
     head = facts.teacher is not None and facts.teacher.head_kind == "labels"
     methods = ("none", "attn_copy", "attn_distill", *(["kd"] if head else []))
-    kinds = ("standard", "native") if facts.lacking else ("standard",)
+    kinds = ("standard", "native") if _parts(facts) else ("standard",)
     student, method, reason = _chosen(facts, outcome, whose, head=head)
     return Advice(student, method, reason, kinds, methods, evidence)
 
 
+def _parts(facts: ModelFacts) -> tuple[str, ...]:
+    """Name the components that a native student is worth building for: the norms' epsilon alone is none."""
+    return tuple(facts.lacking) if set(facts.lacking) != {"norm_eps"} else ()
+
+
 def _chosen(facts: ModelFacts, outcome: Outcome | None, whose: str, *, head: bool) -> tuple[str, str, str]:
-    family, lacking = facts.family, ", ".join(facts.lacking)
+    student, method, reason = _by_outcome(facts, outcome, whose, head=head)
+    if facts.lacking and not _parts(facts):
+        value = facts.lacking["norm_eps"]
+        reason += (
+            f"; norm_eps={value} is how {facts.backend} computes this model, and no part to be native for"
+        )
+    return student, method, reason
+
+
+def _by_outcome(
+    facts: ModelFacts, outcome: Outcome | None, whose: str, *, head: bool
+) -> tuple[str, str, str]:
+    parts = _parts(facts)
+    family, lacking = facts.family, ", ".join(parts)
     if facts.unnamed:
         return (
             "standard",
             "attn_distill",
             (
-                f"a native student cannot be built ({facts.unnamed}); whether a standard one can use its "
-                "attention is for a suite to find out"
+                f"a native student cannot be built ({facts.unnamed}), nor can a contract or a suite be "
+                "written of it: whether a standard one can use its attention cannot be found out here yet"
             ),
         )
-    if outcome == "fails" and facts.lacking:
+    if outcome == "fails" and parts:
         return (
             "native",
             "attn_copy",
@@ -100,14 +118,14 @@ def _chosen(facts: ModelFacts, outcome: Outcome | None, whose: str, *, head: boo
             ),
         )
     if outcome == "transfers":
-        beside = f"; its components ({lacking}) are not needed for it" if lacking else ""
+        beside = f"; its components ({lacking}) are not needed for it" if parts else ""
         return "standard", "attn_copy", f"{whose} that attention of {family} transfers{beside}"
     known = f"nothing is published of {family}" if family else "it is of no family that is known here"
     if len(facts.families) > 1:
         several = " and ".join(facts.families)
         known = f"its name is shared by {several}, so nothing published is claimed of it"
     return (
-        "native" if facts.lacking else "standard",
+        "native" if parts else "standard",
         "attn_copy",
         f"{known}: run the suite, which compares each student with and without the teacher's attention",
     )

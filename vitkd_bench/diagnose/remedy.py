@@ -12,7 +12,7 @@ from vitkd_bench.diagnose.verdict import Verdict
 from vitkd_bench.networks import build_teacher
 from vitkd_bench.networks.sources import named_for
 from vitkd_bench.networks.weights import misfit, read_weights
-from vitkd_bench.registry import TEACHERS
+from vitkd_bench.registry import TEACHERS, fetch_command, own_file
 from vitkd_bench.spec import BadInputError, DamagedFileError, Teacher, WeightSource
 
 SHOWN = 4  # teachers that are named
@@ -37,20 +37,20 @@ def next_step(teacher: Teacher, verdict: Verdict, weights: Path) -> str:
     if verdict.fault == "other":
         return _whose(teacher, weights)
     if verdict.fault == "damaged":
-        return f"get the file again ({_fetching(teacher)})"
+        return f"get the file again{_fetching(teacher)}"
     refused = next((check.name for check in verdict.checks if check.status == "refuse"), "")
-    return _NEXT.get(refused, f"compare the file with the published one ({_fetching(teacher)})")
+    return _NEXT.get(refused, f"compare the file with the one of its source{_fetching(teacher)}")
 
 
 def _whose(teacher: Teacher, weights: Path) -> str:
     try:
         fitting = teachers_that_fit(weights)
-    except BadInputError:  # it is no file of tensors, and the finding says what form is wanted
-        return f"then vitkd teachers check {teacher.name} --weights FILE"
+    except BadInputError as error:  # it is no file of tensors, and says what form is wanted
+        return f"{error}; then vitkd teachers check {teacher.name} --weights FILE{own_file(teacher)}"
     if not fitting:
         return (
-            "no registered teacher has these names and shapes: give this teacher's own file "
-            f"(vitkd teachers show {teacher.name}), or register theirs: vitkd teachers test FILE"
+            "no registered teacher has these names and shapes: give this teacher's own file (vitkd teachers "
+            f"show {teacher.name}{own_file(teacher)}), or register theirs: vitkd teachers test FILE"
         )
     more = f" and {len(fitting) - SHOWN} more" if len(fitting) > SHOWN else ""
     named = ", ".join(fitting[:SHOWN]) + more
@@ -58,7 +58,8 @@ def _whose(teacher: Teacher, weights: Path) -> str:
 
 
 def _fetching(teacher: Teacher) -> str:
-    return f"vitkd teachers fetch {teacher.name}" if teacher.sources else "the run that made it keeps it"
+    command = fetch_command(teacher)
+    return f" ({command})" if command else ""
 
 
 def teachers_that_fit(weights: Path) -> tuple[str, ...]:
@@ -70,9 +71,28 @@ def teachers_that_fit(weights: Path) -> tuple[str, ...]:
     shapes = read_weights(weights).shapes
     widths = {tensor.shape[0] for tensor in shapes.values() if tensor.dim() == 1}
     near = [teacher for teacher in TEACHERS if teacher.architecture.size.width in widths]
+    return tuple(teacher.name for teacher in _fitting(near, shapes, weights.stem))
+
+
+def others_that_fit(teacher: Teacher, weights: Path) -> tuple[Teacher, ...]:
+    """List the other registered teachers whose weights a file that fits a teacher may be as well.
+
+    Raises:
+        BadInputError: it holds code, or no tensors by name. DamagedFileError: it cannot be read.
+    """
+
+    def outline(one: Teacher) -> tuple[object, ...]:
+        """What shapes show of a network, but for its components."""
+        at = one.architecture
+        return at.channels, at.patch, at.size.width, at.size.depth, at.size.mlp_ratio, at.prefix
+
+    near = [one for one in TEACHERS if one.name != teacher.name and outline(one) == outline(teacher)]
+    return _fitting(near, read_weights(weights).shapes, weights.stem) if near else ()
+
+
+def _fitting(near: list[Teacher], shapes: Mapping[str, Tensor], file: str) -> tuple[Teacher, ...]:
     fitting = [t for t in near if any(_fits(t, source, shapes) for source in (t.sources or (None,)))]
-    fitting.sort(key=lambda teacher: -_alike(teacher, weights.stem))
-    return tuple(teacher.name for teacher in fitting)
+    return tuple(sorted(fitting, key=lambda teacher: -_alike(teacher, file)))
 
 
 def _alike(teacher: Teacher, name: str) -> float:

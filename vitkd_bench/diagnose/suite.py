@@ -10,12 +10,12 @@ from vitkd_bench.diagnose.model import ModelFacts
 from vitkd_bench.diagnose.recommendation import Advice
 from vitkd_bench.diagnose.verdict import TO_BE_FILLED_IN
 from vitkd_bench.records import write_atomically
-from vitkd_bench.spec import BadInputError
+from vitkd_bench.spec import SIZES, BadInputError
 
 SIDE = 112  # pixels, about; the recipe's own, brought to a multiple of the patch
 
 _SUITE = """\
-# vitkd plan {file}
+# vitkd plan {file}{data}
 #
 # Written by vitkd diagnose {model}
 # Advice: {student} student, {method}: {reason}.
@@ -25,9 +25,11 @@ version: 1
 {dataset}recipe: {recipe}
 teachers:
 {teacher}students: [{students}]
-methods: [{methods}]
-seeds: [0, 1, 2]
+methods:
+{methods}seeds: [0, 1, 2]
 """
+_NOTES = {"attn_distill": " # in short recipes less: {name: attn_distill, weight: {sweep: [0.003, 0.03]}}"}
+_WEIGHTS = " # with a file of your own: {{name: {name}, weights: FILE}}"
 _EMPTY = "pixels=PixelStats(mean=(), std=()),  # to be filled in: one number a channel, of pixels in [0, 1]"
 _DIGITS = "  - digits\n"
 _IMAGES = """\
@@ -36,6 +38,7 @@ _IMAGES = """\
     train: tiny_imagenet100/train.tar.xz
     test: tiny_imagenet100/val.tar.xz
     classes: tiny_imagenet100/classes.json
+    pictures_of: [tiny_imagenet] # whose they are, if known: a board says which teachers saw them
     subset: {classes: 10}
     val: {per_class: 20}
 """
@@ -95,6 +98,10 @@ def registered_name(facts: ModelFacts) -> str:
     if facts.backend == "transformers" and (path.suffix == ".json" or path.is_dir()):
         own = (path.parent if path.suffix == ".json" else path).resolve().name
     slug = re.sub(r"[^a-z0-9]+", "_", own.lower()).strip("_")
+    if slug in SIZES and facts.architecture:  # a folder called `s` says nothing of what is in it
+        size = facts.architecture.size
+        known = (name for name, named in SIZES.items() if named == size)
+        slug = next(known, f"w{size.width}_d{size.depth}_h{size.heads}")
     return f"{facts.family or 'own'}/{slug}"
 
 
@@ -105,6 +112,7 @@ def _suite(facts: ModelFacts, advice: Advice, path: Path, name: str, extension: 
     side = patch * max(1, round(SIDE / patch))
     return _SUITE.format(
         file=path.name,
+        data="" if micro else " --data-root DATA # DATA is the folder that the paths below start from",
         model=facts.name,
         student=advice.student,
         method=advice.method,
@@ -115,7 +123,7 @@ def _suite(facts: ModelFacts, advice: Advice, path: Path, name: str, extension: 
         recipe="micro_short" if micro else f"{{base: small_image, image_size: {side}}}",
         teacher=_teacher(facts, name),
         students=", ".join(advice.students),
-        methods=", ".join(advice.methods),
+        methods="".join(f"  - {method}{_NOTES.get(method, '')}\n" for method in advice.methods),
     )
 
 
@@ -123,10 +131,11 @@ def _teacher(facts: ModelFacts, name: str) -> str:
     """Name the teacher as a suite does, with its backend where that is not the contract's first."""
     teacher = facts.teacher
     if teacher is None:
-        fetched = "" if facts.record.location else " # weights: FILE"
-        return f"  - {{name: {name}}}{fetched}\n"
-    if teacher.training or facts.backend == teacher.source().backend:
+        return f"  - {name}{_WEIGHTS.format(name=name)}\n"
+    if teacher.training:
         return f"  - {name}\n"
+    if facts.backend == teacher.source().backend:
+        return f"  - {name}{_WEIGHTS.format(name=name)}\n"
     return f"  - {{name: {name}, backend: {facts.backend}}}\n"
 
 

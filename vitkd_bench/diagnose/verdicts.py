@@ -22,7 +22,7 @@ from vitkd_bench.spec import (
 )
 
 SCHEMA = 1
-CHECKS = 1  # rises when the same weights may come to another verdict
+CHECKS = 2  # rises when the same weights may come to another verdict
 AT_HAND = ("imagenet_sample", "tiny_imagenet100")
 """Folders under a data root whose images are taken when a run asks and names none."""
 

@@ -41,6 +41,7 @@ UNREADABLE = (
     LookupError,  # what torch's reader of pickles meets in a file that is none
     AttributeError,
     TypeError,
+    AssertionError,
     struct.error,
 )
 CODE = ("GLOBAL", "UNSUPPORTED CLASS", "REDUCE")
@@ -287,18 +288,18 @@ def _is_finite(tensor: Tensor) -> bool:
 def misfit(module: nn.Module, given: Mapping[str, Tensor]) -> str:
     """Say which keys keep `given` from being the weights of `module`, and no others; nothing if they are.
 
-    Missing, unexpected and misshapen keys are counted, the first of each kind named.
+    Misshapen, missing and unexpected keys are counted, the first of each kind named.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
     found = {
-        "missing": expected.keys() - shapes.keys(),
-        "unexpected": shapes.keys() - expected.keys(),
         "misshapen": [
             f"{name} {shapes[name]} for {expected[name]}"
             for name in expected.keys() & shapes.keys()
             if expected[name] != shapes[name]
         ],
+        "missing": expected.keys() - shapes.keys(),
+        "unexpected": shapes.keys() - expected.keys(),
     }
     return "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in found.items() if names)
 

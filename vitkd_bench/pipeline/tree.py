@@ -141,7 +141,7 @@ def _by_folder(path: Path, names: list[str]) -> dict[str, tuple[str, ...]]:
         if any(part.startswith(".") for part in parts):
             continue
         if len(parts) != 2:
-            raise WorldError(f"{path}: {name!r} is not class/file, the only layout that is read")
+            raise WorldError(f"{path}: {name!r} is not class/file, which is the layout that is needed here")
         folders.setdefault(parts[0], []).append(parts[1])
     return {folder: tuple(files) for folder, files in folders.items()}
 

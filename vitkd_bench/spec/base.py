@@ -80,6 +80,8 @@ def _one_line(
         message = "unknown field" + nearest(str(path[-1]), _fields_at(model, path[:-1]))
     elif first["type"] == "missing":
         message = "this field is required"
+    elif first["type"] in {"list_type", "tuple_type"}:
+        message = f"a list is needed, such as [{first['input']}]"
     elif not isinstance(first["input"], dict | list):
         message = f"{message}, got {first['input']!r}"
     return ": ".join(part for part in (place, field, message) if part)
