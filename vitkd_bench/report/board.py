@@ -13,6 +13,7 @@ from vitkd_bench.report.controls import ControlRow, control_rows, is_control
 from vitkd_bench.report.families import FamilyRow, family_rows
 from vitkd_bench.report.gather import Gathered, gather
 from vitkd_bench.report.rows import TEST, Row, build_rows, folded, hardware
+from vitkd_bench.report.searches import SearchRow, search_rows, trial_labels
 from vitkd_bench.spec import Record, Refusal
 
 
@@ -50,6 +51,8 @@ class Board:
     """A report's content, free of any format; `links` are record files by run id, relative to the report.
 
     `rows` hold methods and controls; `control_names` tells them apart, also where all cells are refused.
+    `counts` are of runs without trials, which stand apart as `trials`; `waiting` are cells whose settings are
+    not all chosen.
     """
 
     title: str
@@ -64,6 +67,7 @@ class Board:
     notes: tuple[str, ...]
     links: dict[str, str] = field(default_factory=dict)
     control_names: tuple[str, ...] = ()
+    searches: tuple[SearchRow, ...] = ()
 
     def groups(self) -> dict[tuple[str, str], list[Row]]:
         """Rows as people read them, each run once and without controls, by data set and recipe."""
@@ -78,6 +82,18 @@ class Board:
         for control in self.controls:
             found.setdefault((control.row.key.dataset, control.row.key.recipe), []).append(control)
         return found
+
+    def search_groups(self) -> dict[tuple[str, str], list[SearchRow]]:
+        """Searches by data set and recipe."""
+        found: dict[tuple[str, str], list[SearchRow]] = {}
+        for search in self.searches:
+            found.setdefault((search.dataset, search.recipe), []).append(search)
+        return found
+
+    def without_trials(self, dataset: str, recipe: str) -> list[str]:
+        """Name the methods and controls that spent none: their settings are those that the suite gives."""
+        rows = [row for row in self.rows if (row.key.dataset, row.key.recipe) == (dataset, recipe)]
+        return sorted({row.key.method for row in rows if not row.trials and not row.is_baseline})
 
     @property
     def shifts(self) -> tuple[str, ...]:
@@ -113,6 +129,7 @@ def build_board(folders: Sequence[Path], out: Path) -> Board:
         provenance=_provenance(found),
         notes=(*found.notes, *damage),
         links=_links(found, out),
+        searches=tuple(search_rows(found)),
         control_names=tuple(sorted({n for p in found.plans for n, m in p.methods.items() if m.control_of})),
     )
 
@@ -123,7 +140,7 @@ def _damage(found: Gathered) -> list[str]:
 
 def _failed(found: Gathered) -> tuple[FailedRun, ...]:
     """Runs that failed, preparations first: what failed there explains what failed after it."""
-    names: dict[str, list[str]] = {}
+    names = {id_: [label] for id_, label in trial_labels(found).items()}
     for key, cell in found.cells.items():
         for id_ in cell.runs.values():
             names.setdefault(id_, []).append(f"{key.teacher}:{key.student}:{key.method}:{key.dataset}")
@@ -139,8 +156,11 @@ def _failed(found: Gathered) -> tuple[FailedRun, ...]:
 
 
 def _counts(found: Gathered) -> dict[str, int]:
-    """How many runs (without preparations) are planned, done, failed, missing, stale; and refused cells."""
-    planned = {id_ for plan in found.plans for id_ in plan.runs}
+    """How many runs (no preparations, no trials) are planned, done, failed, missing, stale; refused cells.
+
+    Where settings are searched for, finished trials, all trials, and the cells that wait for them, besides.
+    """
+    planned = {id_ for plan in found.plans for id_ in plan.runs} - found.trials
     states = Counter(found.records[id_].status for id_ in planned if id_ in found.records)
     stale = len([id_ for id_ in planned if id_ in found.stale])
     return {
@@ -150,6 +170,15 @@ def _counts(found: Gathered) -> dict[str, int]:
         "missing": len(planned) - states.total() - stale,
         "stale": stale,
         "refused": len(found.refusals),
+        **(_trials(found) if found.searches else {}),
+    }
+
+
+def _trials(found: Gathered) -> dict[str, int]:
+    return {
+        "trials": len(found.trials),
+        "trials_done": sum(found.done(id_) is not None for id_ in found.trials),
+        **({"waiting": waiting} if (waiting := sum(plan.waiting for plan in found.plans)) else {}),
     }
 
 
@@ -174,11 +203,24 @@ def _protocol_facts(found: Gathered, rows: list[Row]) -> tuple[tuple[str, str], 
         or "not known yet",
         "seeds": ", ".join(map(str, seeds)),
         "recipe": ", ".join(_settings(some.recipe.identity())),
+        **_search_facts(found, rows[0]),
         "reported": f"last epoch on {TEST}; choices are made on val, never on {TEST}",
         "protocol (hash)": ", ".join(sorted({r.protocol for r in records})) or some.protocol,
         "versions": ", ".join(f"{name} {number}" for name, number in sorted(some.versions.items())),
     }
     return tuple(facts.items())
+
+
+def _search_facts(found: Gathered, row: Row) -> dict[str, str]:
+    """How settings were chosen for this data set and recipe, where some were."""
+    searches = [s for s in found.searches if s.cell[:2] == (row.key.dataset, row.key.recipe)]
+    if not searches:
+        return {}
+    seeds = sorted({int(seed) for one in searches for runs in one.search.runs for seed in runs})
+    budgets = sorted({one.budget for one in searches if one.budget})
+    most = f", at most {' or '.join(map(str, budgets))} trials a method and cell" if budgets else ""
+    named = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+    return {"settings chosen on val": f"under {named}{most}"}
 
 
 def _settings(values: dict[str, Any], prefix: str = "") -> list[str]:
@@ -192,7 +234,7 @@ def _settings(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _provenance(found: Gathered) -> tuple[Provenance, ...]:
-    records = [r for r in found.records.values() if r.status == "done"]
+    records = [r for id_, r in found.records.items() if r.status == "done" and id_ not in found.trials]
     parts = {
         "hardware": [hardware(r.provenance) for r in records],
         "code": [_code(r) for r in records],

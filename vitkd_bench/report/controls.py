@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from vitkd_bench.report.rows import Row, folded, undecided
+from vitkd_bench.report.words import settings_text
 from vitkd_bench.statistics import Delta, paired_delta, verdict
 
 VERDICTS = {"transfers": "method better", "fails": "control better", "undecided": "undecided"}
@@ -18,6 +20,8 @@ class ControlRow:
     row: Row
     method: str
     advantage: Delta | None
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that were chosen on val for the method itself, which may have others than its control."""
 
     @property
     def verdict(self) -> str | None:
@@ -37,7 +41,14 @@ class ControlRow:
         # what its delta to the baseline does not decide is not what is asked here
         others = [remark for remark in self.row.remarks if remark != undecided(self.row.delta)]
         open_ = [undecided(self.advantage)] if self.verdict == "undecided" else []
-        return (f"at stake: {self.row.method.claim}", *alone, *others, *open_)
+        return (f"at stake: {self.row.method.claim}", *alone, *self._settings, *others, *open_)
+
+    @property
+    def _settings(self) -> tuple[str, ...]:
+        if not self.advantage or self.chosen == self.row.chosen:
+            return ()
+        own = settings_text(self.chosen) or "its settings as the suite gives them"
+        return (f"the method itself has other settings: {own}",)
 
 
 def is_control(row: Row) -> bool:
@@ -55,7 +66,7 @@ def control_rows(rows: Iterable[Row]) -> list[ControlRow]:
         scores = base.scores if base else {}
         advantage = paired_delta(scores, row.scores, images=row.images)
         name = base.key.method if base else row.method.control_of or ""
-        found.append(ControlRow(row, name, advantage))
+        found.append(ControlRow(row, name, advantage, base.chosen if base else {}))
     return sorted(found, key=_order)
 
 

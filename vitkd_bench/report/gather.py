@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vitkd_bench.records import Store, stale_records
-from vitkd_bench.spec import MethodFacts, Plan, Record, Refusal, Run, TeacherFacts, VitkdError
+from vitkd_bench.spec import MethodFacts, Plan, Record, Refusal, Run, Search, TeacherFacts, VitkdError
 
 
 class MixedError(VitkdError):
@@ -42,16 +42,34 @@ class GatheredCell:
     baselines: dict[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class GatheredSearch:
+    """A search of a plan, with its recipe and the number of trials that each method may spend."""
+
+    search: Search
+    recipe: str
+    budget: int | None
+
+    @property
+    def cell(self) -> tuple[str, ...]:
+        """The names of the cell that it is for, in the order of `CellKey`."""
+        asked = self.search
+        return asked.dataset, self.recipe, asked.teacher, asked.student, asked.method
+
+
 @dataclass(slots=True)
 class Gathered:
     """All that a report is made from. Records and runs are by run id; `homes` says which folder holds it.
 
-    `rights` keeps, by run id, the ids of the test images and which of them are classified rightly.
+    `trials` are ids of runs that a search asks for and no cell. `rights` keeps, by run id, the ids of the
+    test images and which of them are classified rightly.
     """
 
     stores: list[Store] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
     cells: dict[CellKey, GatheredCell] = field(default_factory=dict)
+    searches: list[GatheredSearch] = field(default_factory=list)
+    trials: frozenset[str] = frozenset()
     refusals: list[Refusal] = field(default_factory=list)
     runs: dict[str, Run] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
@@ -84,9 +102,14 @@ def gather(folders: Sequence[Path]) -> Gathered:
         _add_records(found, plan, store, records)
         for cell in plan.cells:
             _add_cell(found, plan, cell, folder)
+        _add_searches(found, plan)
         found.refusals += [refusal for refusal in plan.refusals if refusal not in found.refusals]
         found.stale |= stale_records(plan, records)
     found.stale = {id_: ids for id_, ids in found.stale.items() if id_ not in found.records}
+    in_cells = {
+        id_ for cell in found.cells.values() for id_ in (*cell.runs.values(), *cell.baselines.values())
+    }
+    found.trials = frozenset().union(*(plan.trials for plan in found.plans)) - in_cells
     _check_names(found.cells.values(), found)
     _check_records(found)
     return found
@@ -130,6 +153,23 @@ def _add_cell(found: Gathered, plan: Plan, cell: Any, folder: Path) -> None:
                 raise MixedError(_two_versions(found, key, gathered.out, folder, (before, id_)))
 
 
+def _add_searches(found: Gathered, plan: Plan) -> None:
+    """Take the searches of a plan: of two over the same trials the one that has chosen."""
+    budget = plan.resolved.get("suite", {}).get("search", {}).get("budget")
+    known = {_unchosen(one): i for i, one in enumerate(found.searches)}
+    for search in plan.searches:
+        one = GatheredSearch(search, plan.runs[next(iter(search.runs[0].values()))].recipe.name, budget)
+        place = known.get(_unchosen(one))
+        if place is None:
+            found.searches.append(one)
+        elif search.chosen is not None:
+            found.searches[place] = one
+
+
+def _unchosen(one: GatheredSearch) -> str:
+    return one.search.model_copy(update={"chosen": None}).model_dump_json()
+
+
 def _two_versions(found: Gathered, key: CellKey, one: Path, two: Path, ids: tuple[str, str]) -> str:
     first, second = (found.runs[id_].versions for id_ in ids)
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
@@ -167,18 +207,17 @@ def _check_records(found: Gathered) -> None:
     """
     splits: dict[str, dict[str, str]] = {}
     weights: dict[str, dict[str, str]] = {}
-    for cell in found.cells.values():
-        for id_ in (*cell.runs.values(), *cell.baselines.values()):
-            record = found.done(id_)
-            if record is None:
-                continue
-            if record.split_hash:
-                splits.setdefault(cell.key.dataset, {}).setdefault(record.split_hash, id_)
-            digest = record.provenance.get("teacher_weights_sha256")
-            if digest and record.cell.teacher:
-                own = record.cell.teacher == cell.teacher.name
-                read = cell.key.teacher if own else f"{record.cell.teacher} in cells of {cell.key.teacher}"
-                weights.setdefault(read, {}).setdefault(str(digest), id_)
+    for dataset, label, teacher, id_ in _asked(found):
+        record = found.done(id_)
+        if record is None:
+            continue
+        if record.split_hash:
+            splits.setdefault(dataset, {}).setdefault(record.split_hash, id_)
+        digest = record.provenance.get("teacher_weights_sha256")
+        if digest and record.cell.teacher:
+            own = record.cell.teacher == teacher
+            read = label if own else f"{record.cell.teacher} in cells of {label}"
+            weights.setdefault(read, {}).setdefault(str(digest), id_)
     for kind, groups in (("data set", splits), ("teacher", weights)):
         what = "other samples" if kind == "data set" else "other weights"
         for name, by_hash in groups.items():
@@ -189,6 +228,17 @@ def _check_records(found: Gathered) -> None:
                     f"({_home(found, second)}) have {what} ({one[:12]} and {two[:12]}); report them apart, "
                     "or run one of them again"
                 )
+
+
+def _asked(found: Gathered) -> Iterator[tuple[str, str, str, str]]:
+    """Each run of a cell and each trial: data set, the suite's name of the teacher, its own, and the id."""
+    for cell in found.cells.values():
+        for id_ in (*cell.runs.values(), *cell.baselines.values()):
+            yield cell.key.dataset, cell.key.teacher, cell.teacher.name, id_
+    for plan in found.plans:
+        for search in plan.searches:
+            for id_ in (id_ for runs in search.runs for id_ in runs.values()):
+                yield search.dataset, search.teacher, plan.teachers[search.teacher].name, id_
 
 
 def _home(found: Gathered, run_id: str) -> Path:

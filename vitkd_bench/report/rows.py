@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from vitkd_bench.report.gather import CellKey, Gathered, GatheredCell, MixedError
+from vitkd_bench.report.gradients import gradient_ratio, told
+from vitkd_bench.report.searches import chosen_settings, trials_spent
+from vitkd_bench.report.words import settings_text
 from vitkd_bench.spec import MethodFacts, TeacherFacts
 from vitkd_bench.spec.seeds import seeded
 from vitkd_bench.statistics import (
@@ -33,7 +37,8 @@ class Row:
     `macro` are means over seeds, fractions. `seen` names collections of this data set's pictures that the
     teacher has seen in its own training. `same_as` names a student whose runs are the very same. In folded
     rows `also` names the students that this row stands for as well, `shared_by` the teachers of a baseline.
-    `scores` are the fractions that `top1` is made of, by seed.
+    `scores` are the fractions that `top1` is made of, by seed. `chosen` are the settings that were chosen on
+    val, at the cost of so many `trials`; `gradient_ratio` is that of the first steps, mean over seeds.
     """
 
     key: CellKey
@@ -58,6 +63,9 @@ class Row:
     also: tuple[str, ...] = ()
     shared_by: tuple[str, ...] = ()
     scores: dict[int, float] = field(default_factory=dict)
+    chosen: dict[str, Any] = field(default_factory=dict)
+    trials: int = 0
+    gradient_ratio: float | None = None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -76,17 +84,15 @@ class Row:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader has to know about this row, a phrase each."""
-        found = []
-        if self.same_as:
-            found.append(f"{self.key.student} is {self.same_as}")
-        found += [f"{student} is {self.key.student}" for student in self.also]
-        if self.shared_by:
-            many = len(self.shared_by) > 3
-            found.append(f"for {f'{len(self.shared_by)} teachers' if many else ', '.join(self.shared_by)}")
+        found = [*self._shared]
         if self.seen and not self.is_baseline:
             found.append(f"teacher has seen {', '.join(self.seen)}")
         if self.method.needs_teacher_at_test:
             found.append("needs teacher at test")
+        if self.chosen:
+            found.append(f"chosen on val: {settings_text(self.chosen)}")
+        if self.gradient_ratio is not None:
+            found.append(told(self.gradient_ratio))
         for seeds, word in ((self.failed, "failed"), (self.stale, "stale"), (self.missing, "missing")):
             if seeds:
                 found.append(f"{len(seeds)} of {len(self.run_ids)} {word}")
@@ -97,6 +103,16 @@ class Row:
         elif self.delta is None and self.done and not self.is_baseline:
             found.append("no finished baseline of the same seed")
         return tuple(found)
+
+    @property
+    def _shared(self) -> list[str]:
+        """Whose runs these are as well."""
+        found = [f"{self.key.student} is {self.same_as}"] if self.same_as else []
+        found += [f"{student} is {self.key.student}" for student in self.also]
+        if self.shared_by:
+            many = len(self.shared_by) > 3
+            found.append(f"for {f'{len(self.shared_by)} teachers' if many else ', '.join(self.shared_by)}")
+        return found
 
 
 def undecided(delta: Delta | None) -> str:
@@ -161,6 +177,7 @@ def _row(found: Gathered, cell: GatheredCell, same_as: str | None) -> Row:
     base = {} if is_baseline else _by_seed(found, cell.baselines, TEST, "top1")
     splits = sorted({split for r in records.values() for split in r.metrics} - {TEST, "val", "train"})
     shifts = {split: _mean(_by_seed(found, cell.runs, split, "top1")) for split in splits}
+    ratios = {s: gradient_ratio(r.gradient_norms, cell.method.name) for s, r in records.items()}
     walls = [float(r.cost["wall_s"]) for r in records.values() if r.cost.get("wall_s") is not None]
     return Row(
         key=cell.key,
@@ -183,6 +200,9 @@ def _row(found: Gathered, cell: GatheredCell, same_as: str | None) -> Row:
         hardware=tuple(sorted({hardware(r.provenance) for r in records.values()})),
         seen=_seen(cell),
         scores=top1,
+        chosen=chosen_settings(found, cell.key),
+        trials=trials_spent(found, cell.key),
+        gradient_ratio=_mean({seed: ratio for seed, ratio in ratios.items() if ratio is not None}),
     )
 
 

@@ -15,16 +15,21 @@ from vitkd_bench.report.summary import summary
 from vitkd_bench.report.tables import (
     CONTROLS,
     CONTROLS_EXPLAINED,
-    EXPLANATION,
     FAILURES,
     FAMILIES,
     LEADERBOARD,
     REFUSALS,
+    SEARCHES,
+    SEARCHES_EXPLAINED,
     control_cells,
+    explanation,
     failure_cells,
     family_cells,
     leaderboard_cells,
     refusal_cells,
+    search_cells,
+    tried_cells,
+    without_trials,
 )
 
 _SORTED_BY = {"Top-1 (%)", "Delta (pp)", "Seeds", "p (Holm)"}
@@ -57,22 +62,37 @@ def to_html(board: Board, pictures: Sequence[Picture]) -> str:
         family_cells=family_cells,
         refusal_cells=refusal_cells,
         failure_cells=failure_cells,
+        search_cells=search_cells,
+        tried_cells=tried_cells,
+        without_trials=without_trials,
+        searches_explained=SEARCHES_EXPLAINED,
+        counted=counted,
         sort_keys=sort_keys,
         numeric=_SORTED_BY,
     )
     return environment.get_template("index.html.j2").render(
         board=board,
         sentences=summary(board),
-        explanation=EXPLANATION,
+        explanation=explanation(board),
         pictures=pictures,
         headers={
             "leaderboard": LEADERBOARD,
             "controls": CONTROLS,
+            "searches": SEARCHES,
             "families": FAMILIES,
             "refusals": REFUSALS,
             "failures": FAILURES,
         },
     )
+
+
+def counted(board: Board) -> list[tuple[int, str]]:
+    """Give the counts of runs, cells and trials, each with what it counts."""
+    other = {"refused": "refused cells", "waiting": "cells waiting for trials"}
+    other["trials_done"] = f"of {board.counts.get('trials')} trials done"
+    return [
+        (number, other.get(name, f"runs {name}")) for name, number in board.counts.items() if name != "trials"
+    ]
 
 
 def picture(heatmap: Heatmap, drawn: Mapping[str, bytes]) -> Picture:

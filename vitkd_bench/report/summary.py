@@ -14,9 +14,9 @@ def summary(board: Board) -> list[str]:
     compared = [row for row in board.rows if row.delta and not row.same_as and not is_control(row)]
     done = f"{board.counts['done']} of {count(board.counts['planned'], 'run')} done"
     if not compared:
-        return [f"Nothing can be compared yet: {done}."]
+        return [f"Nothing can be compared yet: {done}{_trials(board)}."]
     sentences = [_tally(compared), *_extremes(compared), *_by_method(board), *_controls(board)]
-    return [*sentences, f"Basis: {done}{_not_done(board)}."]
+    return [*sentences, f"Basis: {done}{_not_done(board)}{_trials(board)}."]
 
 
 def _tally(rows: list[Row]) -> str:
@@ -79,3 +79,13 @@ def _not_done(board: Board) -> str:
     told = [f"{board.counts[key]} {word}" for key, word in names.items() if board.counts[key]]
     refused = [f"{count(board.counts['refused'], 'cell')} refused"] if board.counts["refused"] else []
     return "".join(f", {text}" for text in told + refused)
+
+
+def _trials(board: Board) -> str:
+    """Say how far the choice of settings is, where some are chosen on val."""
+    trials, done = (board.counts.get(key, 0) for key in ("trials", "trials_done"))
+    if not trials:
+        return ""
+    waiting = board.counts.get("waiting", 0)
+    cells = f", for which {count(waiting, 'cell')} wait{'s' if waiting == 1 else ''}" if waiting else ""
+    return f"; to choose settings on val {done} of {count(trials, 'trial')} done{cells}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -14,8 +15,16 @@ from vitkd_bench.report.board import Board, FailedRun
 from vitkd_bench.report.controls import ControlRow
 from vitkd_bench.report.families import FamilyRow
 from vitkd_bench.report.rows import Row
+from vitkd_bench.report.searches import SearchRow
 from vitkd_bench.report.summary import summary
-from vitkd_bench.report.words import NONE, percent_interval, points_interval, probability
+from vitkd_bench.report.words import (
+    NONE,
+    percent,
+    percent_interval,
+    points_interval,
+    probability,
+    setting,
+)
 from vitkd_bench.spec import Refusal
 
 LEADERBOARD = (
@@ -52,6 +61,7 @@ CONTROLS = (
     "Verdict",
     "Remarks",
 )
+SEARCHES = ("Teacher", "Student", "Method", "Setting", "Chosen", "Trials", "Top-1 on val (%) by value")
 REFUSALS = ("Teacher", "Student", "Method", "Data set", "Kind", "Reason")
 FAILURES = ("Run", "Seed", "Cell", "Step", "Why")
 EXPLANATION = (
@@ -60,10 +70,21 @@ EXPLANATION = (
     "seed), with its 95 % t interval over seeds. Verdict: the interval lies above zero (transfers), below "
     "(fails), or neither (undecided)."
 )
+RATIO_EXPLAINED = (
+    "Gradient ratio: norm of the gradient, on the student, of the method's own part of the loss over that of "
+    "the labels (and of kd, where it stands beside), mean over the first 1 % of the steps and over seeds; a "
+    "weight of the labels' scale gives 0.05 to 1, one that rises from 0 less."
+)
 CONTROLS_EXPLAINED = (
     "A control takes from a method the one thing that a claim of it rests on; what is at stake stands in its "
     "remarks. Method - control: paired difference in percentage points with its 95 % t interval over seeds. "
     "Controls are no methods: they count for no family's verdict."
+)
+SEARCHES_EXPLAINED = (
+    "Values were tried on val alone, one setting after the other, each with those before it at the chosen "
+    "value; top-1 is the mean over the seeds of the search, * is the value chosen: the highest, of equal "
+    "ones that of the lower negative log-likelihood. Trials: those of the cell over all its settings, of the "
+    "budget that every method has; one that two settings share is trained once. They stand in no other table."
 )
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -76,6 +97,12 @@ _SPECIAL = {
     "–": "--",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+
+
+def explanation(board: Board) -> str:
+    """Say what the leaderboard's columns are, and of the remarks what needs it."""
+    known = any(row.gradient_ratio is not None for row in board.rows)
+    return f"{EXPLANATION} {RATIO_EXPLAINED}" if known else EXPLANATION
 
 
 def leaderboard_cells(row: Row) -> tuple[str, ...]:
@@ -108,6 +135,34 @@ def control_cells(control: ControlRow) -> tuple[str, ...]:
         control.verdict or NONE,
         "; ".join(control.remarks),
     )
+
+
+def search_cells(search: SearchRow) -> tuple[str, ...]:
+    """What people read of a search, in the order of `SEARCHES`."""
+    also = f" ({', '.join(search.also)} {'is' if len(search.also) == 1 else 'are'} the same)"
+    return (
+        search.teacher,
+        search.student + (also if search.also else ""),
+        search.method,
+        search.asked,
+        search.value,
+        search.spent,
+        "; ".join(tried_cells(search)),
+    )
+
+
+def tried_cells(search: SearchRow) -> list[str]:
+    """Each value with what it came to, the chosen one with a star."""
+    tried = [
+        f"{setting(each.value)}: {'failed' if each.failed else percent(each.top1)}" for each in search.tried
+    ]
+    return [f"{text}*" if i == search.chosen else text for i, text in enumerate(tried)]
+
+
+def without_trials(board: Board, dataset: str, recipe: str) -> str:
+    """Name the methods that chose nothing, or nothing."""
+    names = board.without_trials(dataset, recipe)
+    return f"0 trials, settings as the suite gives them: {', '.join(names)}." if names else ""
 
 
 def family_cells(row: FamilyRow) -> tuple[str, ...]:
@@ -145,9 +200,13 @@ def _seeds(done: int, planned: int) -> str:
 
 def to_markdown(board: Board) -> str:
     """Write the board as Markdown."""
-    parts = [f"# Leaderboard: {board.title}", " ".join(summary(board)), EXPLANATION]
+    parts = [f"# Leaderboard: {board.title}", " ".join(summary(board)), explanation(board)]
     for (dataset, recipe), rows in board.groups().items():
         parts += [f"## {dataset}, recipe {recipe}", _pipe(LEADERBOARD, map(leaderboard_cells, rows))]
+    for (dataset, recipe), searches in board.search_groups().items():
+        table = _pipe(SEARCHES, map(search_cells, searches))
+        told = [SEARCHES_EXPLAINED, table, without_trials(board, dataset, recipe)]
+        parts += [f"## Settings chosen on val: {dataset}, recipe {recipe}", *filter(None, told)]
     for title, header, lines in _further(board):
         parts += [f"## {title}", _pipe(header, lines)]
     for protocol in board.protocols:
@@ -210,8 +269,12 @@ def to_latex(board: Board) -> str:
         (f"{dataset}, recipe {recipe}", LEADERBOARD, [leaderboard_cells(row) for row in rows])
         for (dataset, recipe), rows in board.groups().items()
     ]
+    searches = [
+        (f"Settings chosen on val: {dataset}, recipe {recipe}", SEARCHES, [search_cells(row) for row in rows])
+        for (dataset, recipe), rows in board.search_groups().items()
+    ]
     return environment.get_template("leaderboard.tex.j2").render(
-        board=board, explanation=EXPLANATION, tables=[*tables, *_further(board)]
+        board=board, explanation=explanation(board), tables=[*tables, *searches, *_further(board)]
     )
 
 
@@ -267,6 +330,9 @@ def _csv_row(row: Row, shifts: tuple[str, ...]) -> dict[str, object]:
         "mean_per_class": row.macro,
         **{f"top1 {split}": row.shifts.get(split) for split in shifts},
         "test_images": row.images,
+        "chosen_on_val": json.dumps(row.chosen) if row.chosen else None,
+        "trials": row.trials,
+        "gradient_norm_ratio": row.gradient_ratio,
         "wall_s": row.wall_s,
         "hardware": " | ".join(row.hardware),
         "teacher_has_seen": " ".join(row.seen),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from vitkd_bench.statistics import Interval
 
 NONE = "–"
@@ -50,3 +54,15 @@ def probability(p: float | None) -> str:
 def count(number: int, noun: str) -> str:
     """A number with its noun, `1 run`, `2 runs`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def setting(value: Any) -> str:
+    """A setting's value as a suite would give it, `0.3`, `first:2`, `[0, 1]`; `default` for none."""
+    if value is None or isinstance(value, str):
+        return value or "default"
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value, sort_keys=True)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Some settings with their values, `weight 0.3, layers first:2`."""
+    return ", ".join(f"{name} {setting(value)}" for name, value in settings.items())
