@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from vitkd_bench.diagnose import ensure_preflight, images_at_hand, next_step, stored_verdict
 from vitkd_bench.fetch import WeightCache
 from vitkd_bench.launch import LaunchOptions, Outcome, Snapshot, launch, resolve_device
-from vitkd_bench.networks import ViTNetwork, load_teacher, weights_sha256
+from vitkd_bench.networks import (
+    ViTNetwork,
+    load_teacher,
+    tokenizer_sha256,
+    weights_sha256,
+    why_textless,
+)
 from vitkd_bench.networks import create_student as _create_student
 from vitkd_bench.pipeline import resolve_dataset
 from vitkd_bench.plan import Inventory, SuiteFile, read_suite
@@ -98,7 +104,7 @@ def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...], *, check: b
         training |= _training_sets(teacher, roots) if asked.weights is None else {}
         found = _weights(teacher, asked, roots)
         if isinstance(found, Source):
-            found = _checked(teacher, asked, found, roots, check=check)
+            found = _with_texts(teacher, asked, _checked(teacher, asked, found, roots, check=check))
         if found is not None:
             weights[asked.label] = found
     return Inventory(datasets, training, weights)
@@ -140,6 +146,22 @@ def _checked(
             return found
         verdict = stored
     return found.model_copy(update={"preflight": verdict.line})
+
+
+def _with_texts(teacher: Teacher, asked: TeacherEntry, found: Source) -> Source:
+    """Say of weights what a text head of them needs, or why there can be none, where a suite asks for one."""
+    if asked.head != "text" or teacher.text_encoder is None:
+        return found
+    path = Path(found.path)
+    try:
+        why = why_textless(teacher, path)
+        return found.model_copy(
+            update={"textless": why, "tokenizer": None if why else tokenizer_sha256(teacher, path)}
+        )
+    except WorldError as error:
+        return found.model_copy(update={"untokenized": str(error)})
+    except BadInputError as error:
+        return found.model_copy(update={"textless": str(error)})
 
 
 def _resolved(

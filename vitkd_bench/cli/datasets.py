@@ -49,6 +49,7 @@ def show_(name: Annotated[str, typer.Argument(help="A data set's name.")], as_js
             ("images", f"{facts.image_size or 'any'} px, {facts.channels} channel(s)"),
             ("classes", _classes(facts)),
             ("splits", facts.split_rule),
+            ("templates", facts.templates),
             ("shift splits", [f"{facts.name}/{shift}" for shift in facts.shifts]),
             ("augmentation", facts.augmentation),
             ("settings", settings),

@@ -114,6 +114,8 @@ def _facts(facts: ModelFacts) -> list[tuple[str, object]]:
     family = facts.family or (several if facts.families else "unknown")
     if facts.teacher and facts.teacher.name != facts.name:
         shown.insert(1, ("registered as", facts.teacher.name))
+    if facts.teacher and facts.teacher.text_encoder:
+        shown.append(("logits", "none of its own; head: text in a suite makes them of class names"))
     return [*shown, ("family", family), ("is like", "; ".join(likely))]
 
 

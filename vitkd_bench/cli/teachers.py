@@ -214,12 +214,16 @@ def _facts(teacher: Teacher, origin: str) -> list[tuple[str, object]]:
         ("paper", teacher.paper),
         ("licence", teacher.licence),
         *_built(teacher),
-        ("head", head or (teacher.text_encoder and f"none, but texts through {teacher.text_encoder}")),
+        ("head", head or (teacher.text_encoder and _texts(teacher.text_encoder))),
         ("published accuracy", "; ".join(_figure(one) for one in teacher.accuracy)),
         ("made by", teacher.training and f"{teacher.training.method} with {teacher.training.recipe}"),
         ("defined in", origin),
         ("notes", teacher.notes),
     ]
+
+
+def _texts(encoder: str) -> str:
+    return f"none, but texts through {encoder}: head: text in a suite, with a file of the whole model"
 
 
 _CERTAINTY = {

@@ -23,7 +23,9 @@ class Batch:
     further independently augmented views of the same images where the method asked for them
     (`Method.views` in all). `labels` (B,) are class indices, `ids` (B,) positions in the training split.
     `epoch` counts from 0, `progress` runs from 0 to 1 over the training, `train_size` is the number of
-    training images, `label_smoothing` belongs to the recipe.
+    training images, `label_smoothing` belongs to the recipe. `mixed` (B, K) are the shares of the classes in
+    each image where the recipe mixes images, not smoothed; `labels` then are those of the images as they were
+    before, and every view is mixed alike.
     """
 
     pixels: Tensor
@@ -34,6 +36,12 @@ class Batch:
     train_size: int = 0
     label_smoothing: float = 0.0
     views: tuple[Tensor, ...] = ()
+    mixed: Tensor | None = None
+
+    @property
+    def targets(self) -> Tensor:
+        """What a loss on labels is taken against: class indices (B,), or their shares (B, K) where mixed."""
+        return self.labels if self.mixed is None else self.mixed
 
 
 @dataclass(frozen=True, slots=True)

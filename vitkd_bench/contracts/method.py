@@ -21,13 +21,15 @@ class TeacherRun:
     """A run that a method needs first: the network that it trains is the method's teacher.
 
     `student` is what it trains, None for the cell's own student; `reads` is what it learns from: the `cell`'s
-    teacher, `nothing`, or another such run.
+    teacher, `nothing`, or another such run. `epochs` are those of its training, None for as many as the
+    cell's recipe has. A run of kind `store` keeps the outputs of what it reads: those are the teacher then.
     """
 
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     student: Architecture | None = None
     reads: Literal["cell", "nothing"] | TeacherRun = "nothing"
+    epochs: int | None = None
 
 
 class Method:

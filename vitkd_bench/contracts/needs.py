@@ -1,7 +1,8 @@
 """What a method can need of a cell: declared by name where it is registered, enforced by `plan`.
 
 `batch`, `memory` and `parameters` are no reason to refuse an ordinary cell; they tell a reader what a method
-costs, and are held to the truth by the kit that methods are tested with.
+costs, and are held to the truth by the kit that methods are tested with. `plain_labels` and `one_view` refuse
+what a recipe's augmentation does to a batch.
 """
 
 from __future__ import annotations
@@ -61,6 +62,26 @@ def _whole_batches(method: str, cell: CellFacts) -> str | None:
     return None
 
 
+def _one_view(method: str, cell: CellFacts) -> str | None:
+    """No image twice in a batch."""
+    if cell.recipe is None or cell.recipe.augmentation.repeated == 1:
+        return None
+    return (
+        f"{method} keeps something of each training image, and recipe {cell.recipe.name} shows one "
+        f"{cell.recipe.augmentation.repeated} times in a batch; set augmentation.repeated: 1"
+    )
+
+
+def _plain_labels(method: str, cell: CellFacts) -> str | None:
+    """One class for each image."""
+    if cell.recipe is None or not cell.recipe.augmentation.mixes:
+        return None
+    return (
+        f"{method} takes one class for each image, and recipe {cell.recipe.name} mixes images of two; set "
+        "augmentation.mixup and augmentation.cutmix to 0"
+    )
+
+
 def _nothing(_method: str, _cell: CellFacts) -> str | None:
     return None
 
@@ -74,7 +95,9 @@ NEEDS: dict[str, Need] = {
     "batch": _whole_batches,
     "memory": _nothing,
     "parameters": _nothing,
+    "plain_labels": _plain_labels,
+    "one_view": _one_view,
 }
 """By name: `logits` of the teacher for every class; equal `depth`, `heads`, `width`, `grid` (patches a side);
 `batch`: a loss that relates samples; `memory`: state that grows with the training set; `parameters` of its
-own."""
+own; `plain_labels`: one class for each image; `one_view`: no image twice in a batch."""

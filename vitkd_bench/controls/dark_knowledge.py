@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor
 
-from vitkd_bench.contracts import Batch, CellFacts, Control, Features, Method, Network, taps
+from vitkd_bench.contracts import Batch, CellFacts, Control, Features, Method, Network, taps, unmet
 from vitkd_bench.controls._draws import of_step
 from vitkd_bench.registry import CONTROLS
 from vitkd_bench.spec import Settings
@@ -33,6 +33,10 @@ class PermutedPredictions(Control):
         kept: Literal["top", "label"] = Field(
             default="top", description="class that keeps its probability: the teacher's first, or the label"
         )
+
+    @classmethod
+    def refuses(cls, config: Config, method: Method, cell: CellFacts) -> str | None:
+        return unmet("dkpp with kept: label", ["plain_labels"], cell) if config.kept == "label" else None
 
     def seen(self, teacher: Features, ids: Tensor, labels: Tensor | None = None, epoch: int = 0) -> Features:
         if labels is None or teacher.logits is None:
@@ -65,7 +69,7 @@ class ConfidenceWeighted(Control):
         if teacher is None or given is None:
             raise TypeError("cwtm weighs the loss of a student with a head by its teacher's logits")
         loss = cwtm_loss(
-            given, class_logits(teacher, self.cell), batch.labels, smoothing=batch.label_smoothing
+            given, class_logits(teacher, self.cell), batch.targets, smoothing=batch.label_smoothing
         )
         return {"labels": loss}
 
@@ -88,6 +92,11 @@ class VirtualTeacher(Control):
         soft_labels: Literal["class_mean", "uniform"] = Field(
             default="class_mean", description="the mean over each class's training images, or all alike"
         )
+
+    @classmethod
+    def refuses(cls, config: Config, method: Method, cell: CellFacts) -> str | None:
+        alike = config.soft_labels == "uniform"
+        return None if alike else unmet("virtual_teacher", ["plain_labels"], cell)
 
     def __init__(self, config: Any, cell: CellFacts, seed: int) -> None:
         """Start without soft labels; `fit` gathers them."""
@@ -122,10 +131,11 @@ class VirtualTeacher(Control):
 def cwtm_loss(
     student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, smoothing: float = 0.0
 ) -> Tensor:
-    """Cross-entropy of logits (B, K) with class indices (B,) in nats, a weighted mean over the batch.
+    """Cross-entropy of logits (B, K) with `labels` in nats, a weighted mean over the batch.
 
-    The weight of a sample is the largest of the teacher's probabilities for it, at temperature 1; weights are
-    divided by their sum over the batch. The teacher is detached. Source: arXiv:1805.04770, section 3.2.
+    `labels` are class indices (B,) or shares of the classes (B, K). The weight of a sample is the largest of
+    the teacher's probabilities for it, at temperature 1; weights are divided by their sum over the batch. The
+    teacher is detached. Source: arXiv:1805.04770, section 3.2.
     """
     weights = teacher_logits.detach().softmax(dim=1).amax(dim=1)
     each = F.cross_entropy(student_logits, labels, reduction="none", label_smoothing=smoothing)

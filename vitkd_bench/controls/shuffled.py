@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vitkd_bench.attention import AttentionCall
-from vitkd_bench.contracts import CellFacts, Control, Features, Method
+from vitkd_bench.contracts import CellFacts, Control, Features, Method, unmet
 from vitkd_bench.controls._draws import Among, of_step, partners
 from vitkd_bench.registry import CONTROLS
 from vitkd_bench.spec import Settings
@@ -38,6 +38,8 @@ class Shuffled(Control):
 
     @classmethod
     def refuses(cls, config: ShuffleSettings, method: Method, cell: CellFacts) -> str | None:
+        if config.among != "any" and (why := unmet(f"among: {config.among}", ["plain_labels"], cell)):
+            return why
         if config.among != "same_class" or cell.recipe is None:
             return None
         size, classes = cell.recipe.batch_size, len(cell.dataset.classes)

@@ -34,6 +34,7 @@ DATASETS.register(
         classes=tuple(ClassInfo(name=name) for name in NAMES),
         label_space="digits",
         split_rule="train 60 %, val 15 %, test 25 % of each class, by a hash of the image's id; fixed",
+        templates=('a photo of the number: "{}".',),  # MNIST's in openai/CLIP data/prompts.md
         shifts=("rotate", "noise", "blur", "contrast", "invert"),
         augmentation="shift by a pixel, small rotation; no flip: a mirrored digit is none",
         notes="Values 0..16 become 0..255. The split mixes writers, as UCI does not say who wrote which.",

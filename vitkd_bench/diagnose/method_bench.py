@@ -203,10 +203,7 @@ class Bench:
     def read(self, trainee: Trainee, batch: Batch) -> Features | None:
         """Give what the method names of the teacher, as the loop does; nothing where it reads it alone."""
         taps = trainee.method.teacher_taps()
-        if self.teacher is None or not taps or self.reads_alone:
-            return None
-        with torch.no_grad():
-            return self.teacher(batch.pixels, taps)
+        return None if self.reads_alone else self.setting.read(batch, taps)
 
     def step(self, trainee: Trainee, number: int) -> None:
         """Take an optimiser step.

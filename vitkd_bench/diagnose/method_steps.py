@@ -165,7 +165,7 @@ def taps_are_read(bench: Bench) -> Iterator[str]:
 def _teacher_is_told(bench: Bench, theirs: frozenset[str]) -> Iterator[str]:
     entry = bench.entry
     if ("logits" in bench.needs) != (LOGITS in theirs) and bench.run.teacher is not None:
-        made = bench.run.teacher.preparation is not None and not entry.reads_teacher
+        made = bench.run.teacher.preparation is not None and (LOGITS in theirs or not entry.reads_teacher)
         if not made:
             says, does = ("names logits", "does not") if LOGITS not in theirs else ("does not", "does")
             yield f"needs {says}, and the method {does} read the teacher's logits"

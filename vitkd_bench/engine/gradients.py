@@ -43,7 +43,5 @@ class GradientNorms:
 def _norm(loss: Tensor, trained: list[nn.Parameter]) -> float:
     if not loss.requires_grad:
         return 0.0
-    found = torch.autograd.grad(
-        loss, trained, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
+    found = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True, materialize_grads=True)
     return torch.stack([gradient.float().square().sum() for gradient in found]).sum().sqrt().item()

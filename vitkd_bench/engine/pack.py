@@ -24,6 +24,7 @@ from vitkd_bench.engine.outcome import Outcome, digest, done_record, failed_reco
 from vitkd_bench.engine.parts import Part, parts_of
 from vitkd_bench.engine.probing import fit_probe
 from vitkd_bench.engine.setting import Setting, settle
+from vitkd_bench.engine.storing import store_outputs
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.measures import predictions
 from vitkd_bench.networks import ViTNetwork
@@ -55,9 +56,10 @@ def run_pack(plan: Plan, pack: Pack, store: Store, preparations: Preparations, o
         load_extension(Path(extension))
     everything = plan.all_runs()
     runs = [everything[id_] for id_ in pack.runs if not is_done(everything[id_], plan, store, preparations)]
-    if runs and METHODS.get(runs[0].method.name).kind == "probe":
+    passes = {"probe": fit_probe, "store": store_outputs}
+    if runs and (once := passes.get(METHODS.get(runs[0].method.name).kind)):
         for run in runs:
-            fit_probe(plan, run, store, preparations, options)
+            once(plan, run, store, preparations, options)
     elif runs:
         setting = settle(plan, runs, preparations, options)
         _Loop(plan, store, preparations, options, setting).run()
@@ -164,13 +166,11 @@ class _Loop:
             train_size=batch.train_size,
             label_smoothing=self.setting.recipe.label_smoothing,
             views=tuple(view.to(device) for view in batch.views),
+            mixed=None if batch.mixed is None else batch.mixed.to(device),
         )
 
     def _read_teacher(self, batch: Batch, taps: frozenset[str]) -> Features | None:
-        if self.teacher is None or not taps:
-            return None
-        with torch.no_grad():
-            return self.teacher((batch.pixels, *batch.views)[self.setting.teacher_view], taps)
+        return self.setting.read(batch, taps)
 
     def _close_epoch(self, active: list[Trainee]) -> None:
         for trainee, metrics in self._validated(active):

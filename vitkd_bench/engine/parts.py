@@ -34,5 +34,6 @@ def parts_of(batch: Batch, count: int) -> Iterator[Part]:
             labels=batch.labels[start:end],
             ids=batch.ids[start:end],
             views=tuple(view[start:end] for view in batch.views),
+            mixed=None if batch.mixed is None else batch.mixed[start:end],
         )
         yield Part(cut, (end - start) / total, first=i == 0, last=i == count - 1)

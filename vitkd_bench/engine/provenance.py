@@ -65,10 +65,11 @@ def provenance(device: torch.device, teacher: Mapping[str, Any] | None = None) -
     `teacher` says of the teacher's weights `sha256`, `backend` and `preflight`, the verdict of the checks
     made before the run (None where the teacher was made here, by a run with a record of its own);
     `made_sha256` in place of `sha256` where the network that taught is no teacher of the registry but one
-    made for the run, and `probe_sha256` where its head was.
+    made for the run, `probe_sha256` where its head was, `outputs_sha256` where stored outputs were read.
     """
     known = teacher or {}
-    made = {f"teacher_{name}": known[name] for name in ("made_sha256", "probe_sha256") if name in known}
+    names = ("made_sha256", "probe_sha256", "outputs_sha256")
+    made = {f"teacher_{name}": known[name] for name in names if name in known}
     return {
         "code": _code(),
         "versions": _versions(),

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from vitkd_bench.contracts import CellFacts, Examples
+from vitkd_bench.contracts import Batch, CellFacts, Examples, Features
 from vitkd_bench.engine.options import PackOptions
-from vitkd_bench.engine.teacher import read_teacher
+from vitkd_bench.engine.stored import Outputs, read_stored
+from vitkd_bench.engine.teacher import ReadTeacher, read_teacher
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.pipeline import Splits, open_splits
@@ -24,8 +25,9 @@ class Setting:
     """Everything that a pack's loop needs.
 
     `trainees` are in the order of the pack; `stillborn` are runs whose student or method could not be made.
-    `views` are drawn of each image, of which the teacher sees number `teacher_view`. `preparing` says that
-    what is trained here is read by other runs, `pretraining` that it makes a teacher of the registry.
+    `views` are drawn of each image, of which the teacher sees number `teacher_view`. `stored` are outputs
+    that are read in the place of `teacher`, which is None then. `preparing` says that what is trained here is
+    read by other runs, `pretraining` that it makes a teacher of the registry.
     """
 
     plan: Plan
@@ -42,6 +44,7 @@ class Setting:
     preparing: bool
     has_head: bool
     num_classes: int
+    stored: Outputs | None = None
     trainees: list[Trainee] = field(default_factory=list)
     stillborn: list[tuple[Run, Failure]] = field(default_factory=list)
 
@@ -63,6 +66,17 @@ class Setting:
         """Start a run anew."""
         return Trainee(run, _cell(run, self.cell, len(self.splits.train)), self.num_classes, self.device)
 
+    def read(self, batch: Batch, taps: frozenset[str]) -> Features | None:
+        """Give what `taps` name of the teacher on a batch, run or stored; None where nothing is read."""
+        if not taps:
+            return None
+        if self.stored is not None:
+            return self.stored.read(batch, taps)
+        if self.teacher is None:
+            return None
+        with torch.no_grad():
+            return self.teacher((batch.pixels, *batch.views)[self.teacher_view], taps)
+
     def evaluated(self) -> Iterator[tuple[str, Examples]]:
         """Give the splits that the plan asks for, by name; of what it names none for val alone."""
         named = [t.run.id for t in self.trainees if t.run.id in self.plan.runs]
@@ -79,6 +93,8 @@ class Setting:
             yield "k-NN on val (k = 10, cosine, pooled features), of this network and of it untrained"
         elif trainee.cell.teacher is None:
             yield "no agreement with a teacher: this method reads none"
+        elif self.stored is not None:
+            yield "no agreement with the teacher: outputs of it were stored, and it is not loaded"
         elif trainee.cell.teacher_classes is None:
             yield f"no agreement with the teacher: {trainee.cell.teacher.name} has no head for these classes"
         yield from trainee.method.notes()
@@ -94,7 +110,8 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
     first = runs[0]
     device = torch.device(options.device)
     splits = open_splits(first.dataset, options.roots, first.student.image_size)
-    read = read_teacher(plan, runs, preparations, device)
+    stored = read_stored(plan, runs, preparations)
+    read = stored or read_teacher(plan, runs, preparations, device)
     pretraining = METHODS.get(first.method.name).kind == "pretraining"
     num_classes = len(first.dataset.classes)
     views, teacher_view = views_of(first)
@@ -109,7 +126,7 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
         teacher_view=teacher_view,
         device=device,
         splits=splits,
-        teacher=read.network if read else None,
+        teacher=read.network if isinstance(read, ReadTeacher) else None,
         teacher_weights=read.known if read else {},
         cell=CellFacts(
             first.student,
@@ -121,6 +138,7 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
         preparing=first.id in plan.preparations,
         has_head=num_classes > 0,
         num_classes=num_classes,
+        stored=stored.outputs if stored else None,
     )
     for run in runs:
         setting.begin(run)

@@ -8,10 +8,17 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from vitkd_bench.networks import ViTNetwork, draw_teacher, load_teacher, weights_sha256
-from vitkd_bench.plan import contract_of, probed
+from vitkd_bench.networks import (
+    ViTNetwork,
+    draw_teacher,
+    load_teacher,
+    text_head,
+    tokenizer_sha256,
+    weights_sha256,
+)
+from vitkd_bench.plan import contract_of, headed, probed, text_pin
 from vitkd_bench.records import Preparations
-from vitkd_bench.registry import METHODS
+from vitkd_bench.registry import METHODS, TEACHERS
 from vitkd_bench.spec import (
     Architecture,
     Plan,
@@ -57,6 +64,9 @@ def read_teacher(
     if use.head == "probe":
         contract = probed(contract, run.dataset)
         known["probe_sha256"] = _attach_probe(network, use, run.dataset, preparations)
+    if use.head == "text":
+        contract = headed(contract, run.dataset, "text")
+        _attach_texts(network, Path(plan.sources[use.pin].path), use, run.dataset, device)
     return ReadTeacher(network.to(device), contract, architecture, known)
 
 
@@ -81,7 +91,7 @@ def _attach_drawn_head(network: ViTNetwork, seed: int, classes: int) -> None:
 
 def _weights(plan: Plan, use: TeacherUse, preparations: Preparations) -> tuple[Path, dict[str, str | None]]:
     if use.preparation:
-        record = _ready(use.preparation, f"teacher {use.name}", preparations)
+        record = ready_record(use.preparation, f"teacher {use.name}", preparations)
         made_by = METHODS.get(plan.preparations[use.preparation].method.name)
         # not the registry's teacher, whose weights all records of one name share, but one made from it
         name = "sha256" if made_by.kind == "pretraining" else "made_sha256"
@@ -99,13 +109,31 @@ def _attach_probe(
     network: ViTNetwork, use: TeacherUse, dataset: ResolvedDataset, preparations: Preparations
 ) -> str | None:
     id_ = use.preparations[-1]
-    record = _ready(id_, f"teacher {use.name}: probe for {dataset.name}", preparations)
+    record = ready_record(id_, f"teacher {use.name}: probe for {dataset.name}", preparations)
     head = safetensors.torch.load_file(preparations.weights(id_))
     network.attach_probe(head["weight"], head["bias"])
     return record.weights_sha256
 
 
-def _ready(preparation: str, what: str, preparations: Preparations) -> Record:
+def _attach_texts(
+    network: ViTNetwork, path: Path, use: TeacherUse, dataset: ResolvedDataset, device: torch.device
+) -> None:
+    """Make a head of the data set's class names by the text tower of the file that the teacher came from."""
+    teacher = TEACHERS.get(use.name)
+    if text_pin(dataset, tokenizer_sha256(teacher, path)) != use.head_pin:
+        raise WorldError(
+            f"teacher {use.name}: the tokenizer of its text tower has changed since the plan was made"
+        )
+    names = [info.spoken for info in dataset.classes]
+    network.attach_head(text_head(teacher, path, names, dataset.templates, device))
+
+
+def ready_record(preparation: str, what: str, preparations: Preparations) -> Record:
+    """Give the record of a preparation whose file is there and sound.
+
+    Raises:
+        WorldError: it is not there; `what` is what the message opens with.
+    """
     record = preparations.ready(preparation)
     if record is None or record.weights_sha256 is None:
         raise WorldError(f"{what}: its preparation {preparation} is not there")

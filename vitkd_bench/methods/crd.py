@@ -65,7 +65,7 @@ def _noise(images: int, width: int) -> Tensor:
     title="Contrastive representation distillation",
     kind="relation",
     paper="arXiv:1910.10699",
-    needs=("memory", "parameters"),
+    needs=("memory", "parameters", "plain_labels", "one_view"),
     budget="weight: 6 trials of .8 x {0, .1, .3, 1, 3, 10}; temperature: {.05, .07, .1}",
 )
 class ContrastiveRepresentation(PooledTransfer, nn.Module):

@@ -60,7 +60,7 @@ def _against_rest(logits: Tensor, labels: Tensor) -> Tensor:
     title="Decoupled knowledge distillation",
     kind="logit",
     paper="arXiv:2203.08679",
-    needs=("logits",),
+    needs=("logits", "plain_labels"),
     budget="beta: 6 trials of {0, .1, .3, 1, 3, 10} at alpha 1; temperature: 3 trials of {1, 2, 4}",
 )
 class DecoupledDistillation(Method):

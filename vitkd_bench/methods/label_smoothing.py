@@ -18,7 +18,9 @@ from vitkd_bench.spec import Settings
 def label_smoothing_loss(
     logits: Tensor, labels: Tensor, *, smoothing: float = 0.1, spread: Literal["all", "others"] = "all"
 ) -> Tensor:
-    """Cross-entropy of logits (B, K) with smoothed class indices (B,), in nats, mean over the batch.
+    """Cross-entropy of logits (B, K) with smoothed `labels`, in nats, mean over the batch.
+
+    `labels` are class indices (B,), for `all` also shares of the classes (B, K).
 
     `smoothing` e in [0, 1) is the share of the target that leaves the label: e / K goes to every class, the
     label's included (`all`, as in torch and timm), or e / (K - 1) to the others (`others`). The first equals
@@ -48,6 +50,10 @@ class LabelSmoothing(Method):
 
     floors = {"labels": "open"}
 
+    @classmethod
+    def also_needs(cls, config: Config) -> tuple[str, ...]:
+        return ("plain_labels",) if config.spread == "others" else ()
+
     class Config(Settings):
         smoothing: float = Field(
             default=0.1, ge=0, lt=1, description="share of the target that leaves the label"
@@ -58,7 +64,7 @@ class LabelSmoothing(Method):
 
     def loss(self, student: Features, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:
         smoothed = label_smoothing_loss(
-            logits_of(student), batch.labels, smoothing=self.config.smoothing, spread=self.config.spread
+            logits_of(student), batch.targets, smoothing=self.config.smoothing, spread=self.config.spread
         )
         return {"labels": smoothed}
 

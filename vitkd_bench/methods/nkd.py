@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vitkd_bench.contracts import Batch, Features, Method, taps
-from vitkd_bench.methods._labels import label_loss_of
+from vitkd_bench.methods._labels import label_loss_of, larger_class
 from vitkd_bench.methods._logits import logits_of, other_logits, teacher_logits
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
@@ -49,8 +49,8 @@ def nkd_loss(
 class NormalisedDistillation(Method):
     """Cross-entropy with labels + the target term + gamma x the non-target term.
 
-    The released DeiT configuration switches a feature loss on beside it; here there is none. Labels are
-    class indices: of a mixed label the released code takes the larger part alone.
+    The released DeiT configuration switches a feature loss on beside it; here there is none. Of a mixed
+    label the distillation takes the larger part alone, as the released code does, the label loss both.
     """
 
     floors = {"nkd": "teacher"}
@@ -68,7 +68,7 @@ class NormalisedDistillation(Method):
         distilled = nkd_loss(
             logits_of(student),
             teacher_logits(teacher, self.cell),
-            batch.labels,
+            larger_class(batch),
             gamma=self.config.gamma,
             temperature=self.config.temperature,
         )

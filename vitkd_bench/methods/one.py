@@ -135,7 +135,7 @@ class NativeEnsemble(Method, nn.Module):
         logits = [logits_of(student), *(branch(tokens) for branch in self.branches)]
         weights = self.gate(patches_after(student, self._stem, self.cell.student).mean(dim=1))
         ensemble = (torch.stack(logits, dim=1) * weights[:, :, None]).sum(dim=1)
-        others = [label_loss(each, batch.labels, batch.label_smoothing) for each in (*logits[1:], ensemble)]
+        others = [label_loss(each, batch.targets, batch.label_smoothing) for each in (*logits[1:], ensemble)]
         distilled = [one_loss(each, ensemble, self.config.temperature) for each in logits]
         weight = self.config.weight * ramp(batch.progress, self.config.ramp)
         return {

@@ -43,6 +43,7 @@ def clip_loss(images: Tensor, texts: Tensor, labels: Tensor, scale: Tensor | flo
     kind="pretraining",
     paper="arXiv:2103.00020",
     reads_teacher=False,
+    needs=("plain_labels",),
 )
 class PretrainCLIP(Method, nn.Module):
     """Images and class names meet in a softmax over the batch; the head is written from the names."""

@@ -53,6 +53,7 @@ def masked_token_loss(guess: Tensor, target: Tensor) -> Tensor:
     kind="pretraining",
     paper="arXiv:2502.14786",
     reads_teacher=False,
+    needs=("plain_labels",),
 )
 class PretrainSigLIP2(Method, nn.Module):
     """A sigmoid for each pair of image and class name; masked self-distillation joins in late."""

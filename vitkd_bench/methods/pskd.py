@@ -32,7 +32,7 @@ def pskd_loss(student_logits: Tensor, previous: Tensor) -> Tensor:
     kind="logit",
     paper="arXiv:2006.12000",
     reads_teacher=False,
-    needs=("memory",),
+    needs=("memory", "plain_labels", "one_view"),
     budget="alpha: 6 trials of {.3, .5, .6, .7, .8, .9}; schedule: {linear, constant}",
 )
 class ProgressiveSelfDistillation(Method, nn.Module):

@@ -58,6 +58,7 @@ def virtual_teacher(
     kind="logit",
     paper="arXiv:1909.11723",
     reads_teacher=False,
+    needs=("plain_labels",),
     budget="alpha: 6 trials of {.02, .05, .1, .2, .3, .5}; confidence: {.9, .99}",
 )
 class TeacherFreeRegularisation(Method):

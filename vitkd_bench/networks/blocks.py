@@ -75,7 +75,8 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each behind a norm, before an optional layer scale, around a residual (pre-norm).
 
-    `drop_path` is the probability that a branch is dropped for a sample in training.
+    `drop_path` is the probability that a branch is dropped for a sample in training. `widening` is None, or
+    a module that brings tokens of another width to the block's before all else (`networks.widening`).
     """
 
     def __init__(self, architecture: Architecture, drop_path: float = 0.0) -> None:
@@ -89,9 +90,12 @@ class Block(nn.Module):
         self.mlp = _mlp(architecture)
         self.ls2 = _layer_scale(architecture)
         self.drop_path2 = DropPath(drop_path) if drop_path else nn.Identity()
+        self.widening: nn.Module | None = None
 
     def forward(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
         """Transform tokens, (B, N, D); `rope` as `Attention` takes it."""
+        if self.widening is not None:
+            x = self.widening(x)
         x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), rope)))
         out: Tensor = x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
         return out

@@ -22,7 +22,7 @@ token would change every later weight.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -42,29 +42,38 @@ SMALL_TABLE_STD = 1.0
 
 
 @torch.no_grad()
-def initialise(vit: ViT, seed: int, law: LawName = "timm") -> None:
+def initialise(vit: ViT, seed: int, law: LawName = "timm", parts: tuple[str, ...] = ("",)) -> None:
     """Draw every parameter of `vit` from a stream of `seed` that is named after it; no global state is used.
+
+    `parts` are submodules by name, whose parameters alone are drawn; by default the whole.
 
     Raises:
         LookupError: a parameter that the law does not name (a new part of the network needs a rule here).
     """
-    for name, parameter in vit.named_parameters():
+    drawn = {name: p for name, p in vit.named_parameters() if any(_within(name, part) for part in parts)}
+    for name, parameter in drawn.items():
         owner = vit.get_submodule(name.rpartition(".")[0])
         generator = Generator().manual_seed(seeded(seed, "initialisation", name))
         special = _small_law(owner, name) if law == "small" else None
         (special or _law(owner, name))(parameter, generator)
-    _depart(vit)
+    _depart(vit, drawn)
 
 
-def _depart(vit: ViT) -> None:
-    """Rescale the last layer of each branch as the architecture's initial values say."""
+def _within(name: str, part: str) -> bool:
+    return not part or name.startswith(f"{part}.")
+
+
+def _depart(vit: ViT, drawn: Mapping[str, nn.Parameter]) -> None:
+    """Rescale what was drawn of the last layer of each branch as the architecture's initial values say."""
     initial = vit.architecture.initial
     folded = 1.0 if initial.folded_layer_scale is None else initial.folded_layer_scale
-    for number, block in enumerate(vit.blocks, start=1):
+    for number in range(1, len(vit.blocks) + 1):
         depth = math.sqrt(2 * number) if initial.scaled_by_depth else 1.0
         for layer in ("attn.proj", "mlp.fc2"):
-            block.get_parameter(f"{layer}.weight").mul_(folded).div_(depth)
-            block.get_parameter(f"{layer}.bias").mul_(folded)
+            name = f"blocks.{number - 1}.{layer}"
+            if f"{name}.weight" in drawn:
+                drawn[f"{name}.weight"].mul_(folded).div_(depth)
+                drawn[f"{name}.bias"].mul_(folded)
 
 
 def _small_law(owner: nn.Module, name: str) -> Law | None:

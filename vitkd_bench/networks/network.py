@@ -12,9 +12,11 @@ from vitkd_bench.attention import AttentionCall, Tap
 from vitkd_bench.contracts import Features
 from vitkd_bench.contracts.taps import LOGITS, POOLED, blocks_of
 from vitkd_bench.networks.anatomy import anatomy_of, pooled_and_logits
+from vitkd_bench.networks.initialise import LawName
 from vitkd_bench.networks.timm_names import timm_weights
 from vitkd_bench.networks.vit import ViT
 from vitkd_bench.networks.watch import Watch, Wish
+from vitkd_bench.networks.widening import lift, widen_last_block
 from vitkd_bench.spec import Architecture, BadInputError, PixelStats, WeightSource
 from vitkd_bench.spec.teacher import Backend
 
@@ -51,7 +53,7 @@ class ViTNetwork(nn.Module):
         self.pixels = pixels
         self.frozen = frozen
         self.source = source
-        self.probe: nn.Linear | None = None
+        self.attached_head: nn.Module | None = None
         self.anatomy = anatomy_of(module)
         self.register_buffer("_mean", torch.tensor(pixels.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(pixels.std).view(1, -1, 1, 1), persistent=False)
@@ -77,7 +79,11 @@ class ViTNetwork(nn.Module):
     @property
     def has_head(self) -> bool:
         """Whether there are logits."""
-        return self.probe is not None or isinstance(self.anatomy.head_of(self.module), nn.Linear)
+        return self.attached_head is not None or self._own_head
+
+    @property
+    def _own_head(self) -> bool:
+        return isinstance(self.anatomy.head_of(self.module), nn.Linear)
 
     def attach_probe(self, weight: Tensor, bias: Tensor) -> None:
         """Take the logits from now on from a linear head (K, D), (K,) on the pooled features, frozen.
@@ -88,13 +94,34 @@ class ViTNetwork(nn.Module):
         classes, width = weight.shape
         if width != self.architecture.size.width:
             raise BadInputError(f"a probe of width {width} on features of {self.architecture.size.width}")
-        self.probe = nn.Linear(width, classes)
-        self.probe.load_state_dict({"weight": weight.float(), "bias": bias.float()})
-        self.probe.requires_grad_(False)
+        probe = nn.Linear(width, classes)
+        probe.load_state_dict({"weight": weight.float(), "bias": bias.float()})
+        self.attach_head(probe)
+
+    def attach_head(self, head: nn.Module) -> None:
+        """Take the logits from now on from `head`, which takes pooled features (B, D) to (B, K), frozen."""
+        self.attached_head = head.requires_grad_(requires_grad=False).train(self.training)
 
     def weights(self) -> dict[str, Tensor]:
         """Give its weights by timm's names, whichever library it is of (`networks.timm_names`)."""
         return timm_weights(self.module, self.architecture)
+
+    def widen(self, width: int, seed: int, law: LawName = "timm", *, last_block: bool) -> None:
+        """Let a student end in `width` channels: by a lift after its blocks, or in a wider last block.
+
+        What is new is drawn from `seed` (`networks.widening`); the rest stays, optimisers made before do not
+        know of it. `architecture` goes on to describe the student as it was.
+
+        Raises:
+            BadInputError: the last block's heads do not fit into `width`.
+            TypeError: the network is a foreign one.
+        """
+        if not isinstance(self.module, ViT):
+            raise TypeError(f"{type(self.module).__name__} is not ours, and cannot be widened")
+        (widen_last_block if last_block else lift)(self.module, width, seed, law)
+        self._tap.remove()  # the hooks of the watch before do nothing outside a run of its own
+        self._tap = Tap(block.get_submodule(self.anatomy.attention) for block in self.blocks)
+        self._watch = Watch(self.module, self.anatomy)
 
     def checkpoint_blocks(self) -> None:
         """Recompute each block in the backward pass from now on: less memory for a third more work.
@@ -146,10 +173,10 @@ class ViTNetwork(nn.Module):
         seen = self._watch.run(self.module, self.normalise(pixels), wish)
         pooled, logits = seen.pooled, None
         if seen.output is not None:
-            given, logits = pooled_and_logits(seen.output, head=self.has_head)
+            given, logits = pooled_and_logits(seen.output, head=self._own_head)
             pooled = given if pooled is None else pooled
-        if self.probe is not None and LOGITS in taps and pooled is not None:
-            logits = self.probe(pooled)
+        if self.attached_head is not None and LOGITS in taps and pooled is not None:
+            logits = self.attached_head(pooled)
         return Features(logits, pooled, self._tap.calls, seen.tokens)
 
     def clear(self) -> None:
@@ -170,8 +197,8 @@ class ViTNetwork(nn.Module):
         return Wish(
             attention=blocks_of(taps, "attention"),
             tokens=blocks_of(taps, "tokens"),
-            pooled=not self.frozen or POOLED in taps or (LOGITS in taps and self.probe is not None),
-            logits=(LOGITS in taps and self.probe is None) or not self.frozen,
+            pooled=not self.frozen or POOLED in taps or (LOGITS in taps and self.attached_head is not None),
+            logits=(LOGITS in taps and self.attached_head is None) or not self.frozen,
         )
 
     def __call__(

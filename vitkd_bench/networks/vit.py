@@ -26,7 +26,8 @@ class ViT(nn.Module):
 
     `distillation` is None, or a module that a method has put there before training: its parameter `token`
     (D,) becomes one more token before the patches, and it is called with the logits (B, K) and the normalised
-    last state (B, D) of that token to give the logits of the whole.
+    last state (B, D) of that token to give the logits of the whole. `lift` is None, or a module that takes
+    the patch tokens (B, P, D) after the blocks to the width in which they are pooled (`networks.widening`).
     """
 
     def __init__(self, architecture: Architecture, num_classes: int = 0, drop_path: float = 0.0) -> None:
@@ -56,9 +57,10 @@ class ViT(nn.Module):
         self.checkpointing = False
         rates = calculate_drop_path_rates(drop_path, size.depth)
         self.blocks = nn.ModuleList(Block(architecture, rate) for rate in rates)
-        self.fc_norm = nn.LayerNorm(size.width, eps=components.norm_eps)
+        self.fc_norm: nn.Module = nn.LayerNorm(size.width, eps=components.norm_eps)
         self.head = nn.Linear(size.width, num_classes) if num_classes else nn.Identity()
         self.distillation: nn.Module | None = None
+        self.lift: nn.Module | None = None
 
     @property
     def prefix(self) -> int:
@@ -100,8 +102,11 @@ class ViT(nn.Module):
         return tokens
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """Average the patch tokens of (B, N, D) and normalise: (B, D)."""
-        pooled: Tensor = self.fc_norm(tokens[:, self.prefix :].mean(dim=1))
+        """Average the patch tokens of (B, N, D) and normalise: (B, D), or of the width of `lift`."""
+        patches = tokens[:, self.prefix :]
+        if self.lift is not None:
+            patches = self.lift(patches)
+        pooled: Tensor = self.fc_norm(patches.mean(dim=1))
         return pooled
 
     def forward(self, pixels: Tensor) -> Tensor:

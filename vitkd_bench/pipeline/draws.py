@@ -2,11 +2,15 @@
 
 A generator with a state would tie a sample's augmentation to the batch that it comes in. Here each sample has
 a stream of its own (SplitMix64: Steele, Lea and Flood, OOPSLA 2014), computed for a whole batch at once, in
-integers, so that it is the same on every machine.
+integers, so that it is the same on every machine. timm draws from the global generators of Python and numpy;
+`global_generators` lends them to it.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from statistics import NormalDist
 
@@ -46,6 +50,26 @@ def permutation(key: int, size: int) -> NDArray[np.int64]:
     """Shuffle 0 .. size - 1: the order of one random word each."""
     words = bits(key, np.arange(size, dtype=np.int64), 1)[0]
     return np.argsort(words, kind="stable").astype(np.int64)
+
+
+@contextmanager
+def global_generators() -> Iterator[Callable[[int], None]]:
+    """Lend the global generators of Python and numpy, and put them back as they were.
+
+    Gives a function that starts both at a key of 64 bits. What another thread draws from them inside the
+    block would come between: batches are made in one thread.
+    """
+    outside = random.getstate(), np.random.get_state()  # noqa: NPY002 - these are what timm draws from
+    try:
+        yield _start
+    finally:
+        random.setstate(outside[0])
+        np.random.set_state(outside[1])  # noqa: NPY002
+
+
+def _start(key: int) -> None:
+    random.seed(key)
+    np.random.seed([key & 0xFFFFFFFF, key >> 32])  # noqa: NPY002
 
 
 def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

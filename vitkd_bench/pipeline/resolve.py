@@ -11,6 +11,9 @@ from vitkd_bench.pipeline.selection import label_space
 from vitkd_bench.registry import DatasetEntry
 from vitkd_bench.spec import BadInputError, ResolvedDataset
 
+IN_NO_ID = ("pictures_of", "templates")
+"""Settings that change no number of a run by themselves."""
+
 
 def resolve_dataset(
     entry: DatasetEntry, settings: Mapping[str, Any], roots: tuple[Path, ...], where: str = ""
@@ -38,7 +41,7 @@ def resolve_dataset(
     return ResolvedDataset(
         name=facts.name,
         version=facts.version,
-        settings={k: v for k, v in parsed.declared().items() if k != "pictures_of"},
+        settings={k: v for k, v in parsed.declared().items() if k not in IN_NO_ID},
         pictures=parsed.pictures_of or (entry.facts.name,),
         channels=facts.channels,
         image_size=facts.image_size,
@@ -46,4 +49,5 @@ def resolve_dataset(
         classes=classes,
         label_space=label_space(facts, parsed, classes),
         shifts=facts.shifts,
+        templates=parsed.templates or facts.templates,
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vitkd_bench.contracts import Batch, Examples
 from vitkd_bench.pipeline.draws import permutation
+from vitkd_bench.pipeline.mixing import mix
 from vitkd_bench.pipeline.views import augment, plain
 from vitkd_bench.spec import BadInputError, Recipe
 from vitkd_bench.spec.seeds import seeded
@@ -18,9 +19,10 @@ from vitkd_bench.spec.seeds import seeded
 class TrainStream:
     """One epoch of training: batches in the order that (seed, epoch) shuffles, each view drawn apart.
 
-    The streams are named `order` and `augmentation`. Step `k` can be asked for directly (`batch(k)`), so that
-    an interrupted epoch goes on where it stopped. The last batch is kept if it has two samples or more, as a
-    loss that relates samples needs two; a single left-over sample waits for another epoch's order.
+    The streams are named `order`, `augmentation` and `mixing`. Step `k` can be asked for directly
+    (`batch(k)`), so that an interrupted epoch goes on where it stopped. The last batch is kept if it has two
+    samples or more, as a loss that relates samples needs two; a single left-over sample waits for another
+    epoch's order. Under repeated augmentation an epoch has as many steps, of the first images of its order.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class TrainStream:
         self.examples = examples
         self.recipe = recipe
         self.epoch = epoch
-        self.order = permutation(seeded(seed, "order", epoch), len(examples))
+        shuffled = permutation(seeded(seed, "order", epoch), len(examples))
+        self.order, self._draws = _repeated(shuffled, recipe.augmentation.repeated)
+        self._seed, self._classes = seed, int(examples.labels.max()) + 1  # a training split has every class
         self._keys = [seeded(seed, "augmentation", epoch, view) for view in range(views)]
         self._pixel = examples.images.shape[-1] / native_size if native_size else 1.0
 
@@ -74,22 +78,33 @@ class TrainStream:
         """
         if not 0 <= step < len(self):
             raise IndexError(f"epoch {self.epoch} has {len(self)} steps, asked for {step}")
-        size = self.recipe.batch_size
-        samples = self.order[step * size : (step + 1) * size]
-        images = self.examples.images[samples]
-        first, *others = (
-            augment(images, samples, self.recipe.augmentation, key, self._pixel) for key in self._keys
-        )
+        size, rule = self.recipe.batch_size, self.recipe.augmentation
+        within = slice(step * size, (step + 1) * size)
+        samples = self.order[within]
+        images, labels = self.examples.images[samples], torch.from_numpy(self.examples.labels[samples])
+        views = [augment(images, self._draws[within], rule, key, self._pixel) for key in self._keys]
+        mixed = None
+        if rule.mixes:
+            views, mixed = mix(
+                views, labels, rule, self._classes, seeded(self._seed, "mixing", self.epoch, step)
+            )
         return Batch(
-            pixels=first,
-            labels=torch.from_numpy(self.examples.labels[samples]),
+            pixels=views[0],
+            labels=labels,
             ids=torch.from_numpy(samples.copy()),
             epoch=self.epoch,
             progress=(self.epoch * len(self) + step) / (self.recipe.epochs * len(self)),
             train_size=len(self.examples),
             label_smoothing=self.recipe.label_smoothing,
-            views=tuple(others),
+            views=tuple(views[1:]),
+            mixed=mixed,
         )
+
+
+def _repeated(order: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Put each sample `count` times in a row, and number the views: a sample's first by its own number."""
+    samples, nth = np.repeat(order, count), np.tile(np.arange(count), len(order))
+    return samples[: len(order)], (samples + nth * len(order))[: len(order)]
 
 
 def plain_batches(examples: Examples, batch_size: int) -> Iterator[Batch]:

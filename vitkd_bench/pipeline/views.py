@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vitkd_bench.pipeline.colours import recoloured
 from vitkd_bench.pipeline.draws import normals, uniforms
-from vitkd_bench.spec import Augmentation
+from vitkd_bench.spec import IMAGENET_PIXELS, Augmentation
 from vitkd_bench.spec.seeds import seeded
 
 CROP_RATIO = (3 / 4, 4 / 3)  # width over height of a crop, log-uniform, as torchvision's RandomResizedCrop
@@ -62,7 +63,8 @@ def augment(
     """Augment a batch; what happens to an image depends on `key` and its number alone.
 
     In this order: crop, rotation, flip and shift (bicubic, zero outside of the image; exact where only whole
-    pixels move), contrast about the image's mean, then brightness, noise, erasing (zero).
+    pixels move), RandAugment or 3-augment and colour jitter (`pipeline.colours`), contrast about the image's
+    mean, then brightness, noise, erasing.
 
     Args:
         images: (B, C, H, W) uint8.
@@ -81,13 +83,17 @@ def augment(
         pixels = _resample(plain(images), _crops(rule, drawn), _angles(rule, drawn), flips, shifts)
     else:
         pixels = plain(_moved(images, flips, shifts))
+    if rule.rand_augment or rule.three_augment or rule.colour_jitter:
+        pixels = recoloured(pixels, samples, rule, key)
     if rule.contrast:
         pixels = _contrast(pixels, images, rule.contrast, drawn)
     if rule.noise:
         drawn_noise = normals(seeded(key, "noise"), samples, images[0].size).reshape(images.shape)
         pixels += torch.from_numpy(drawn_noise).mul_(rule.noise)
     if rule.erase:
-        _erase(pixels, rule.erase, drawn)
+        boxes = _erased(pixels, rule.erase, drawn)
+        if rule.erase_fill == "noise":
+            _fill_with_noise(pixels, boxes, samples, seeded(key, "erase"))
     return pixels.clamp_(0, 1)
 
 
@@ -180,8 +186,9 @@ def _contrast(pixels: Tensor, images: NDArray[np.uint8], largest: float, drawn: 
     return pixels.mul_(factor[..., None]).add_(offset[..., None])
 
 
-def _erase(pixels: Tensor, probability: float, drawn: Draws) -> None:
-    """Blank a box of some of the images."""
+def _erased(pixels: Tensor, probability: float, drawn: Draws) -> dict[int, tuple[slice, slice]]:
+    """Blank a box of some of the images, and say which."""
+    boxes = {}
     rows, columns = pixels.shape[2:]
     low, high = ERASE_AREA
     width, height = _box(low + (high - low) * drawn["erase_area"], drawn["erase_ratio"], ERASE_RATIO)
@@ -189,4 +196,19 @@ def _erase(pixels: Tensor, probability: float, drawn: Draws) -> None:
         box_w, box_h = max(1, round(width[i] * columns)), max(1, round(height[i] * rows))
         left = math.floor(drawn["erase_x"][i] * (columns - box_w + 1))
         top = math.floor(drawn["erase_y"][i] * (rows - box_h + 1))
-        pixels[i, :, top : top + box_h, left : left + box_w] = 0
+        boxes[i] = slice(top, top + box_h), slice(left, left + box_w)
+        pixels[i, :, *boxes[i]] = 0
+    return boxes
+
+
+def _fill_with_noise(
+    pixels: Tensor, boxes: dict[int, tuple[slice, slice]], samples: NDArray[np.int64], key: int
+) -> None:
+    """Fill the boxes with noise that is standard normal once ImageNet's mean and deviation are taken off."""
+    mean, deviation = (torch.tensor(values) for values in (IMAGENET_PIXELS.mean, IMAGENET_PIXELS.std))
+    if pixels.shape[1] != len(mean):
+        mean, deviation = mean.mean(), deviation.mean()
+    for i, box in boxes.items():
+        blank = pixels[i, :, *box]
+        drawn = torch.from_numpy(normals(key, samples[i : i + 1], blank.numel())).view(blank.shape)
+        blank[...] = mean.view(-1, 1, 1) + deviation.view(-1, 1, 1) * drawn

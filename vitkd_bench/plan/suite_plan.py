@@ -15,7 +15,7 @@ from vitkd_bench.plan.packs import make_packs
 from vitkd_bench.plan.search import Finished, Searching, trials_of
 from vitkd_bench.plan.suite_file import SuiteFile
 from vitkd_bench.plan.teachers import PlannedTeacher, Preparations, planned_teachers
-from vitkd_bench.plan.uses import Uses, refused
+from vitkd_bench.plan.uses import Uses, refused, without_texts
 from vitkd_bench.plan.variants import Variant, variants
 from vitkd_bench.registry import RECIPES
 from vitkd_bench.spec import (
@@ -178,6 +178,9 @@ class _Planner:
         if isinstance(dataset, str):
             return Refusal(**names, kind="not_fetched", reason=dataset)
         read = read_teacher(method.control, teacher, self.teachers)
+        if why := without_texts(method, read, dataset):
+            amendable = why == read.untokenized
+            return Refusal(**names, kind="not_fetched" if amendable else "impossible", reason=why)
         for each in (teacher, read):
             if each.use is None:
                 return Refusal(**names, kind="not_fetched", reason=each.missing or "not fetched")

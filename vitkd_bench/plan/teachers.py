@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 
 from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.suite_file import SuiteFile
+from vitkd_bench.plan.texts import textless
 from vitkd_bench.registry import METHODS, RECIPES, TEACHERS, fetch_command
 from vitkd_bench.spec import (
     SELF,
@@ -33,7 +34,9 @@ class PlannedTeacher:
     """A teacher under the suite's name, at the image size in pixels at which it is used.
 
     `use` is None and `missing` says why where its weights are not on this machine; `refused` says why those
-    that are there are not to be used. `head` is what the suite says of where its logits come from.
+    that are there are not to be used. `head` is what the suite says of where its logits come from. Of a
+    `text` one `tokenizer` is the hash of the tokenizer's files, if there are any; `textless` says why it
+    cannot be made, `untokenized` what it needs that is not on this machine.
     """
 
     label: str
@@ -43,7 +46,10 @@ class PlannedTeacher:
     missing: str | None = None
     refused: str | None = None
     own_weights: bool = False
-    head: Literal["own", "probe"] = "own"
+    head: Literal["own", "probe", "text"] = "own"
+    tokenizer: str | None = None
+    textless: str | None = None
+    untokenized: str | None = None
 
     def facts(self) -> TeacherFacts:
         """Give what a report says of the teacher."""
@@ -142,6 +148,9 @@ def planned_teachers(
                 refused=weights.refused if isinstance(weights, Source) else None,
                 own_weights=entry.weights is not None,
                 head=entry.head,
+                tokenizer=weights.tokenizer if isinstance(weights, Source) else None,
+                textless=textless(entry, teacher, weights),
+                untokenized=weights.untokenized if isinstance(weights, Source) else None,
             )
         )
     return found
@@ -191,9 +200,11 @@ def contract_of(use: TeacherUse, made_by: Run | None) -> tuple[Teacher, Architec
     """Give the contract of the teacher that a run reads, and its architecture as the run uses it.
 
     `made_by` is the run that makes it, if one does. A teacher that is no entry of the registry (an assistant,
-    an earlier self) has the contract that follows from its run: our own network with a head for its classes.
+    an earlier self) has the contract that follows from its run: our own network with a head for its classes;
+    one that is read from stored outputs has those classes too.
     """
-    if made_by is None or METHODS.get(made_by.method.name).kind == "pretraining":
+    kind = METHODS.get(made_by.method.name).kind if made_by else None
+    if made_by is None or kind == "pretraining":
         teacher = TEACHERS.get(use.name)
         if use.position_interpolation:
             teacher = teacher.model_copy(update={"position_interpolation": use.position_interpolation})
@@ -201,7 +212,7 @@ def contract_of(use: TeacherUse, made_by: Run | None) -> tuple[Teacher, Architec
     data = made_by.dataset
     facts = Teacher(
         name=use.name,
-        title=f"student of {made_by.method.name}",
+        title=f"student of {made_by.method.name}" if kind != "store" else f"stored outputs of {use.name}",
         family=SELF if use.name == SELF else TEACHERS.get(use.name).family,
         group="micro" if use.name == SELF else TEACHERS.get(use.name).group,
         paper=METHODS.get(made_by.method.name).paper,

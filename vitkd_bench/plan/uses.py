@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from vitkd_bench.contracts import CellFacts, TeacherRun
 from vitkd_bench.plan.controls import drawn, with_drawn_head
 from vitkd_bench.plan.teachers import PlannedTeacher, Preparations
+from vitkd_bench.plan.texts import unspeakable, with_text_head
 from vitkd_bench.plan.variants import Variant
 from vitkd_bench.registry import METHODS, RECIPES, MethodEntry
-from vitkd_bench.spec import SELF, Head, MethodUse, ResolvedDataset, Run, Settings, Teacher, TeacherUse
+from vitkd_bench.spec import (
+    SELF,
+    Head,
+    MethodUse,
+    Recipe,
+    ResolvedDataset,
+    Run,
+    Settings,
+    Teacher,
+    TeacherUse,
+)
 
 PROBE = "linear_probe"
 """The method that fits a head to frozen features, and the recipe under which it stands in its run's id."""
@@ -18,14 +30,19 @@ PROBE = "linear_probe"
 
 def probed(teacher: Teacher, dataset: ResolvedDataset) -> Teacher:
     """Give the contract of a teacher with a linear probe for the classes of `dataset` as its head."""
-    head = Head(kind="probe", label_space=dataset.label_space, num_classes=len(dataset.classes))
+    return headed(teacher, dataset, "probe")
+
+
+def headed(teacher: Teacher, dataset: ResolvedDataset, kind: Literal["probe", "text"]) -> Teacher:
+    """Give the contract of a teacher with a head of that kind for the classes of `dataset`."""
+    head = Head(kind=kind, label_space=dataset.label_space, num_classes=len(dataset.classes))
     return teacher.model_copy(update={"head": head})
 
 
 def cell_facts(teacher: PlannedTeacher, entry: MethodEntry, config: Settings, cell: CellFacts) -> CellFacts:
-    """Give the facts of a cell as a method meets them: with a probe, where one is asked for and read."""
-    if teacher.head == "probe" and _reads_logits(entry, config) and cell.teacher is not None:
-        return replace(cell, teacher=probed(cell.teacher, cell.dataset))
+    """Give the facts of a cell as a method meets them: with a probe or texts, where asked for and read."""
+    if teacher.head != "own" and _reads_logits(entry, config) and cell.teacher is not None:
+        return replace(cell, teacher=headed(cell.teacher, cell.dataset, teacher.head))
     return cell
 
 
@@ -39,20 +56,46 @@ def variant_facts(teacher: PlannedTeacher, method: Variant, cell: CellFacts) -> 
 def refused(method: Variant, teacher: PlannedTeacher, cell: CellFacts) -> str | None:
     """Say in one sentence why a method cannot work in a cell, or a run that must come first; or nothing."""
     facts = variant_facts(teacher, method, cell)
-    why = method.entry.refuses(method.config, facts)
+    why = without_texts(method, teacher, cell.dataset) or method.entry.refuses(method.config, facts)
     reads_logits = _reads_logits(method.entry, method.config)
     if why and reads_logits and teacher.head == "own" and facts.teacher_classes is None:
-        return f"{why}; head: probe at the teacher fits one to the data"
+        of_texts = "head: text makes one of class names, " if teacher.teacher.text_encoder else ""
+        return f"{why}; {of_texts}head: probe at the teacher fits one to the data"
     if why:
         return why
     for request in _chain(method.entry.method.teacher_run(method.config, facts)):
         entry, config = _of(request)
         own = replace(facts, student=request.student or facts.student)
         if request.reads == "cell" and (
-            why := entry.refuses(config, cell_facts(teacher, entry, config, own))
+            why := _no_texts(teacher, entry, config, cell.dataset)
+            or entry.refuses(config, cell_facts(teacher, entry, config, own))
         ):
             return f"the run that {method.entry.name} needs first cannot be made: {why}"
     return method.control.refuses(method.entry, method.config, facts) if method.control else None
+
+
+def without_texts(method: Variant, teacher: PlannedTeacher, dataset: ResolvedDataset) -> str | None:
+    """Say in one sentence why a method gets no logits of texts where the suite asks for them, or nothing.
+
+    It holds whether the teacher's weights are at hand or not.
+    """
+    control = method.control
+    instead = control.reads.drawn if control else None
+    if instead == "head":
+        return None
+    why = _no_texts(teacher, method.entry, method.config, dataset)
+    texts = teacher.head == "text" and _reads_logits(method.entry, method.config)
+    if control and instead == "weights" and texts and not why:
+        return f"{control.entry.name} draws an image tower, and no text tower for head: text"
+    return why
+
+
+def _no_texts(
+    teacher: PlannedTeacher, entry: MethodEntry, config: Settings, dataset: ResolvedDataset
+) -> str | None:
+    if teacher.head != "text" or not _reads_logits(entry, config):
+        return None
+    return teacher.textless or unspeakable(dataset) or teacher.untokenized
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +120,13 @@ class Uses:
         return self._own(method.entry, method.config, drawn(self.teacher, use, run) if instead else use)
 
     def _own(self, entry: MethodEntry, config: Settings, use: TeacherUse | None) -> TeacherUse | None:
-        """Give a teacher with a probe where the method reads logits and one is asked for."""
+        """Give a teacher with a probe or texts for its head, where these are asked for and logits read."""
         if not entry.reads_teacher or use is None:
             return None
-        if self.teacher.head != "probe" or not _reads_logits(entry, config):
+        if self.teacher.head == "own" or not _reads_logits(entry, config):
             return use
+        if self.teacher.head == "text":
+            return with_text_head(use, self.cell.dataset, self.teacher.tokenizer)
         fit = self._probe(use)
         self.preparations.add(fit, f"linear probe on {self.teacher.label}")
         return use.model_copy(update={"head": "probe", "head_pin": f"run:{fit.id}", "head_key": fit.cell_key})
@@ -108,7 +153,7 @@ class Uses:
             method=MethodUse(name=entry.name, version=entry.version, settings=config.declared()),
             teacher=read,
             dataset=run.dataset,
-            recipe=run.recipe,
+            recipe=_recipe(request, run.recipe),
             seed=run.seed,
         )
         name = read.name if read else SELF
@@ -129,6 +174,10 @@ def _reads_logits(entry: MethodEntry, config: Settings) -> bool:
 def _of(request: TeacherRun) -> tuple[MethodEntry, Settings]:
     entry = METHODS.get(request.method)
     return entry, entry.method.Config.parse(dict(request.settings), f"the teacher made by {request.method}")
+
+
+def _recipe(request: TeacherRun, recipe: Recipe) -> Recipe:
+    return recipe if request.epochs is None else recipe.model_copy(update={"epochs": request.epochs})
 
 
 def _chain(request: TeacherRun | None) -> Iterator[TeacherRun]:

@@ -17,6 +17,7 @@ from vitkd_bench.spec.suite import MethodEntry as AskedMethod
 MAKERS = {
     "pretraining": "makes teachers; it is run for a teacher that names it",
     "probe": "makes the head of a teacher; say head: probe at the teacher",
+    "store": "keeps the outputs of a teacher; it is run for a method that reads them, such as sparse_kd",
 }
 """Kinds of methods that no suite names: what they are run for instead."""
 

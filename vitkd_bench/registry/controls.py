@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vitkd_bench.contracts import NEEDS, READINGS, CellFacts, Control, Method, unmet
-from vitkd_bench.registry.shelf import KINDS, MethodEntry, Shelf
+from vitkd_bench.registry.shelf import KINDS, METHODS, MethodEntry, Shelf
 from vitkd_bench.spec import BadInputError, Settings, nearest
 
 AnyControl = TypeVar("AnyControl", bound=type[Control])
@@ -50,11 +50,14 @@ class ControlEntry:
 
     def refuses(self, config: Settings, entry: MethodEntry, method: Method, cell: CellFacts) -> str | None:
         """Say in one sentence why this is no control of a method, made for `cell`, or nothing."""
-        made = type(method).teacher_run(method.config, cell) is not None
+        request = type(method).teacher_run(method.config, cell)
+        made = request is not None
         if not (entry.reads_teacher or made):
             return f"{self.name} changes what a teacher gives, and {entry.name} reads none"
         if made and self.control.reads(config) is not None:
             return f"{self.name} gives another teacher, and {entry.name} makes its own"
+        if request and METHODS.get(request.method).kind == "store" and self._runs_the_teacher:
+            return f"{self.name} runs the teacher, and {entry.name} reads outputs of it that are stored"
         if self.kinds and entry.kind not in self.kinds:
             return (
                 f"{self.name} is for methods of kind {_listed(self.kinds)}, and {entry.name} is {entry.kind}"
@@ -62,6 +65,11 @@ class ControlEntry:
         if self.acts_on and (why := self._untouched(entry.name, method)):
             return why
         return unmet(self.name, self.needs, cell) or self.control.refuses(config, method, cell)
+
+    @property
+    def _runs_the_teacher(self) -> bool:
+        """Whether it needs more of the teacher than its outputs on what the student sees."""
+        return self.control.views > 1 or self.control.fit is not Control.fit
 
     def _untouched(self, name: str, method: Method) -> str | None:
         read = {tap.partition("/")[0] for tap in method.teacher_taps()}

@@ -48,9 +48,10 @@ KINDS = (
     "teacher",
     "pretraining",
     "probe",
+    "store",
 )
 """What a method transfers, or does: `teacher` methods change the teacher, `pretraining` makes one, `probe`
-fits a head to its frozen features."""
+fits a head to its frozen features, `store` keeps its outputs."""
 
 
 @dataclass(frozen=True, slots=True)

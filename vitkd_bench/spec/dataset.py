@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from vitkd_bench.spec.base import Frozen, Settings
 from vitkd_bench.spec.canonical import content_hash
 from vitkd_bench.spec.teacher import PixelStats
+
+Template = Annotated[str, Field(pattern=r"\{\}")]
+"""A sentence in which `{}` stands for the name of a class."""
+
+TEMPLATES = ("a photo of a {}.",)
+"""The one that stands for any picture (CLIP, arXiv:2103.00020, section 3.1.4)."""
 
 
 class Subset(Frozen):
@@ -31,10 +39,12 @@ class DatasetSettings(Settings):
     """Settings that every data set takes.
 
     `pictures_of` names the public collections from which the images are taken, so that a board can say which
-    teachers have seen them; it changes no number and stands in no id.
+    teachers have seen them; it changes no number and stands in no id. `templates` are those of the data set's
+    entry unless given; they stand in the id of a run that reads a head made of them, and in no other.
     """
 
     pictures_of: tuple[str, ...] = ()
+    templates: tuple[Template, ...] | None = Field(default=None, min_length=1)
     subset: Subset | None = None
     val: Validation | None = None
 
@@ -45,13 +55,19 @@ class ClassInfo(Frozen):
     name: str
     indices: dict[str, int] = {}
 
+    @property
+    def spoken(self) -> str:
+        """The name as it stands in a sentence: underscores are spaces."""
+        return " ".join(self.name.replace("_", " ").split())
+
 
 class Dataset(Frozen):
     """Facts of a data set, as published.
 
     `image_size` is the native one in pixels (None where images differ); `reader` names the reader in
     `pipeline.readers` that opens it; `shifts` are the named shift splits, `name/shift` in a suite.
-    `classes` is None where they are read from the files.
+    `classes` is None where they are read from the files. `templates` are the sentences of which a text head
+    is made.
     """
 
     name: str
@@ -65,6 +81,7 @@ class Dataset(Frozen):
     classes: tuple[ClassInfo, ...] | None = None
     label_space: str | None = None
     split_rule: str
+    templates: tuple[Template, ...] = Field(default=TEMPLATES, min_length=1)
     shifts: tuple[str, ...] = ()
     augmentation: str = "none"
     notes: str = ""
@@ -76,6 +93,7 @@ class ResolvedDataset(Frozen):
 
     `settings` are plain JSON; file names stand in them as the suite wrote them, never as found on one
     machine. `pictures` are the names under which a teacher's contract would list these images as seen.
+    `templates` are the sentences of which a text head is made.
     """
 
     name: str
@@ -88,6 +106,7 @@ class ResolvedDataset(Frozen):
     label_space: str
     shifts: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
+    templates: tuple[Template, ...] = Field(default=TEMPLATES, min_length=1)
 
     @property
     def class_hash(self) -> str:

@@ -110,12 +110,18 @@ class Source(Frozen):
 
     `backend` says whose form they have where the suite names one, `preflight` is the verdict of the checks
     made before a run trusts them: `pass`, or `mark: ...`, or `refuse: ...`; None where they were not checked.
+    Where a head of texts is asked for, `tokenizer` is the hash of the files of its tokenizer, if that does
+    not come with a library; `textless` says why none can be made, `untokenized` what it needs that is not
+    here.
     """
 
     path: str
     sha256: str
     backend: Backend | None = None
     preflight: str | None = None
+    tokenizer: str | None = None
+    textless: str | None = None
+    untokenized: str | None = None
 
     @property
     def refused(self) -> str | None:

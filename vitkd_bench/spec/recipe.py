@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from vitkd_bench.spec.base import Frozen
+
+RAND_AUGMENT = r"rand(-(m\d\d?|n[1-9]|mmax[1-9]\d?|inc[01]|p(0\.\d+|1)|mstd\d+(\.\d+)?|t(weights|3aw?)))*"
+"""The settings of RandAugment that timm reads, as a regular expression (timm `data/auto_augment.py`)."""
 
 
 class Augmentation(Frozen):
@@ -14,8 +18,20 @@ class Augmentation(Frozen):
 
     `shift` moves the image by up to so many native pixels, `flip` mirrors it with probability one half,
     `crop_scale` cuts a box of that share of the area (and resizes it), `erase` is the probability of a
-    blanked box, `noise` the standard deviation of added noise, `contrast` the largest relative change of
-    contrast and brightness, `rotate` the largest angle in degrees.
+    blanked box (`erase_fill`: zeros, or noise with the mean and deviation of ImageNet's pixels), `noise` the
+    standard deviation of added noise, `contrast` the largest relative change of contrast and brightness,
+    `rotate` the largest angle in degrees.
+
+    `rand_augment` is timm's name of a setting of RandAugment (`rand-m9-mstd0.5-inc1`; arXiv:1909.13719),
+    whose turns and shears read between pixels by `interpolation`; `three_augment` is one of solarising,
+    greying and blurring (DeiT III, arXiv:2204.07118); `colour_jitter` the largest relative change of
+    brightness, contrast and saturation, in random order.
+
+    `mixup` and `cutmix` are the parameters of the Beta distributions from which a step's share is drawn, 0
+    for neither (arXiv:1710.09412, arXiv:1905.04899): with `mixup_probability` a batch is mixed at all, and
+    where both are on, with `switch_probability` by cutmix. What is drawn depends on (seed, epoch, step)
+    alone. `repeated` shows an image so many times in a row, each time drawn anew, and so many times fewer
+    images an epoch (arXiv:1902.05509, as DeiT has it).
     """
 
     shift: int = Field(default=0, ge=0)
@@ -25,11 +41,50 @@ class Augmentation(Frozen):
     contrast: float = Field(default=0.0, ge=0, lt=1)
     noise: float = Field(default=0.0, ge=0)
     erase: float = Field(default=0.0, ge=0, le=1)
+    erase_fill: Literal["zero", "noise"] = "zero"
+    rand_augment: str | None = None
+    interpolation: Literal["bicubic", "bilinear", "random"] = "bicubic"
+    three_augment: bool = False
+    colour_jitter: float = Field(default=0.0, ge=0, le=1)
+    mixup: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0)
+    mixup_probability: float = Field(default=1.0, gt=0, le=1)
+    switch_probability: float = Field(default=0.5, ge=0, le=1)
+    repeated: int = Field(default=1, ge=1)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are mixed, and their labels with them."""
+        return self.mixup > 0 or self.cutmix > 0
 
     @model_validator(mode="after")
     def _ordered(self) -> Augmentation:
         if self.crop_scale and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(f"crop_scale needs 0 < low <= high <= 1, got {list(self.crop_scale)}")
+        return self
+
+    @model_validator(mode="after")
+    def _known(self) -> Augmentation:
+        if self.rand_augment is not None and not re.fullmatch(RAND_AUGMENT, self.rand_augment):
+            raise ValueError(
+                f"rand_augment: timm has no setting {self.rand_augment!r}; one such as rand-m9-mstd0.5-inc1"
+            )
+        if self.rand_augment and self.three_augment:
+            raise ValueError("three_augment takes the place of rand_augment: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _acts(self) -> Augmentation:
+        """Refuse what would change a run's id and nothing else."""
+        both = self.mixup > 0 and self.cutmix > 0
+        for name, acts, wanted in (
+            ("erase_fill", self.erase > 0, "erase"),
+            ("interpolation", self.rand_augment is not None, "rand_augment"),
+            ("mixup_probability", self.mixes, "mixup or cutmix"),
+            ("switch_probability", both, "both mixup and cutmix"),
+        ):
+            if not acts and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} says nothing without {wanted}")
         return self
 
 
@@ -75,6 +130,11 @@ class Recipe(Frozen):
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"accumulate: {self.accumulate} parts do not divide batch_size {self.batch_size}"
+            )
+        if self.augmentation.repeated > self.batch_size:
+            raise ValueError(
+                f"augmentation.repeated: {self.augmentation.repeated} views of an image are more than "
+                f"batch_size {self.batch_size}"
             )
         return self
 

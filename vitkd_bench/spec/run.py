@@ -29,8 +29,9 @@ class TeacherUse(Frozen):
     seed: the same for a file, the preparation's cell key for a micro teacher. `image_size` in pixels.
     `backend` and `position_interpolation` are given where they are not the contract's own. `head` is given
     where its logits come from another head than its own: a `probe`, where `head_pin` and `head_key` name the
-    run that fits that head, as `pin` and `key` do, or one whose weights are drawn (`random`), where
-    `head_pin` is `random:<seed>`.
+    run that fits that head, as `pin` and `key` do, one whose weights are drawn (`random`), where `head_pin`
+    is `random:<seed>`, or one made of class names (`text`), where `head_pin` is
+    `text:<version>:<hash of the templates>` and, if files hold its tokenizer, their hash.
     """
 
     name: str
@@ -40,7 +41,7 @@ class TeacherUse(Frozen):
     version: int
     backend: Backend | None = None
     position_interpolation: PositionInterpolation | None = None
-    head: Literal["probe", "random"] | None = None
+    head: Literal["probe", "random", "text"] | None = None
     head_pin: str | None = None
     head_key: str | None = None
 

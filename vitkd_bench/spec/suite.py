@@ -99,15 +99,16 @@ class TeacherEntry(NamedEntry):
 
     `backend` says whose form of the network and of the file is meant, the contract's first where it is left
     out; `position_interpolation` how a position embedding is brought to another grid. `head` says where
-    logits come from, for methods that read them: the `own` head, or a linear `probe` that is fitted on its
-    frozen features to the cell's data first.
+    logits come from, for methods that read them: the `own` head, a linear `probe` that is fitted on its
+    frozen features to the cell's data first, or one made of `text`, the names of the cell's classes, by the
+    text tower that stands in the file of its weights.
     """
 
     weights: str | None = None
     image_size: int | None = Field(default=None, gt=0)
     backend: Backend | None = None
     position_interpolation: PositionInterpolation | None = None
-    head: Literal["own", "probe"] = "own"
+    head: Literal["own", "probe", "text"] = "own"
 
 
 class RecipeEntry(Frozen):

@@ -29,7 +29,8 @@ OPENAI_PIXELS = PixelStats(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.2686
 class Head(Frozen):
     """A classification head: its label space, and how many logits it gives.
 
-    `labels` and `text` stand among the weights; `probe` is fitted on frozen features to the cell's data.
+    `labels` stand among the weights; `text` is made of class names and stands there too, or a text tower
+    makes it for the cell's data; `probe` is fitted on frozen features to the cell's data.
     """
 
     kind: Literal["labels", "text", "probe"]
@@ -74,7 +75,8 @@ class Teacher(Frozen):
     `architecture` is that at the image size at which it is used, `native_size` the side in pixels of its own
     training where that is another. `crop` is the part of the resized image that is kept at evaluation.
     `certainty` says how sure it is that the published list of twenty holds this entry: A named in the paper's
-    texts, B near-certain, C likely, D a guess. `text_encoder` names what a zero-shot head can be made of.
+    texts, B near-certain, C likely, D a guess. `text_encoder` names what a zero-shot head can be made of, as
+    `open_clip:<model>/<tag>`: the text tower of that model, whose weights stand in files of the whole model.
     `parameters` counts the backbone without its head, at the size used. `training` names the method of kind
     `pretraining`, recipe and data set that make a micro teacher; a teacher of another group has `sources`,
     the one that is used by default first.

@@ -1,0 +1,127 @@
+"""Storing outputs: one pass of a teacher over each epoch of a run's own stream, kept; a record."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from vitkd_bench.contracts import Batch, CellFacts, Examples
+from vitkd_bench.contracts.taps import LOGITS
+from vitkd_bench.engine.options import Interrupted, PackOptions
+from vitkd_bench.engine.outcome import digest, failed_record, prepared_record
+from vitkd_bench.engine.teacher import ReadTeacher, read_teacher
+from vitkd_bench.methods.stored_outputs import StoredOutputs, largest, packed
+from vitkd_bench.pipeline import TrainStream, open_splits
+from vitkd_bench.records import Preparations, Store
+from vitkd_bench.spec import Failure, Plan, Run
+
+
+class NonFiniteOutputError(Exception):
+    """The teacher's outputs are infinite or not numbers."""
+
+
+def store_outputs(
+    plan: Plan, run: Run, store: Store, preparations: Preparations, options: PackOptions
+) -> None:
+    """Keep the teacher's outputs that a run of `stored_outputs` stands for, with a record.
+
+    The teacher sees what it would see in training: the first view of each image, epoch by epoch. A teacher
+    whose outputs are no numbers leaves a failed record in `store`. There are no checkpoints: a pass that was
+    interrupted is made again.
+
+    Raises:
+        Interrupted: `options.should_stop` turned true.
+        VitkdError: data or the teacher's weights cannot be read.
+    """
+    began = time.perf_counter()
+    device = torch.device(options.device)
+    splits = open_splits(run.dataset, options.roots, run.student.image_size)
+    read = read_teacher(plan, [run], preparations, device)
+    if read is None:
+        raise TypeError(f"run {run.id}: outputs are those of a teacher, and its run names none")
+    shelf = _Shelf(run, read, StoredOutputs.Config.parse(run.method.settings, f"run {run.id}").k)
+    try:
+        shelf.fill(splits.train, splits.dataset.image_size, options)
+    except NonFiniteOutputError as error:
+        failure = Failure(kind="non_finite_output", message=str(error))
+        store.write(failed_record(run, read.contract, failure))
+        return
+    outputs = safetensors.torch.save(shelf.kept)
+    record = prepared_record(
+        run,
+        read.contract,
+        metrics={"train": {**shelf.metrics(), "bytes": float(len(outputs))}},
+        split_hash=splits.split_hash,
+        weights_sha256=digest(outputs),
+        teacher_weights=read.known,
+        seconds=time.perf_counter() - began,
+        device=device,
+        notes=(shelf.note(len(splits.train), len(outputs)),),
+    )
+    preparations.write(record, outputs)
+
+
+@dataclass
+class _Shelf:
+    """What is kept of each epoch, and sums over all of them."""
+
+    run: Run
+    read: ReadTeacher
+    k: int
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    images: int = 0
+    right: int = 0
+    mass: float = 0.0
+
+    @property
+    def width(self) -> int:
+        """How many probabilities are kept of an image."""
+        return min(self.k, len(self.run.dataset.classes))
+
+    def fill(self, train: Examples, native_size: int | None, options: PackOptions) -> None:
+        for epoch in range(self.run.recipe.epochs):
+            stream = TrainStream(train, self.run.recipe, self.run.seed, 1, epoch, native_size=native_size)
+            shape = len(train), self.width
+            probabilities, classes = packed(
+                torch.full(shape, torch.nan), torch.zeros(shape), len(self.run.dataset.classes)
+            )
+            for batch in stream:
+                if options.should_stop():
+                    raise Interrupted
+                probabilities[batch.ids], classes[batch.ids] = self._outputs(batch)
+            self.kept |= {f"probabilities/{epoch}": probabilities, f"classes/{epoch}": classes}
+
+    @torch.no_grad()
+    def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        network = self.read.network
+        pixels = batch.pixels.to(next(network.parameters()).device)
+        facts = CellFacts(self.run.student, self.run.dataset, self.read.contract, self.read.architecture)
+        logits, known = network(pixels, frozenset({LOGITS})).logits, facts.teacher_classes
+        network.clear()
+        if logits is None or known is None:
+            raise TypeError(f"{self.read.contract.name} gives no logits of these classes")
+        if not logits.isfinite().all():
+            raise NonFiniteOutputError(f"an output in epoch {batch.epoch} is infinite or not a number")
+        probabilities, classes = (t.cpu() for t in largest(logits[:, list(known)], self.k))
+        self.images += len(batch.ids)
+        self.right += int(classes[:, 0].eq(batch.labels).sum())
+        self.mass += float(probabilities.double().sum())
+        return packed(probabilities, classes, len(known))
+
+    def note(self, images: int, size: int) -> str:
+        """Say in one sentence what is kept, and its size in bytes."""
+        kept = f"the {self.width} largest of {len(self.run.dataset.classes)} probabilities"
+        return f"{kept} for each of {images} images in {self.run.recipe.epochs} epochs: {size} bytes"
+
+    def metrics(self) -> dict[str, float]:
+        """Give counts, the teacher's accuracy on what it saw, and the mean share of mass that is kept."""
+        return {
+            "n": float(self.images),
+            "k": float(self.width),
+            "top1": self.right / self.images,
+            "kept_mass": self.mass / self.images,
+        }
