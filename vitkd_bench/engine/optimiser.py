@@ -37,7 +37,7 @@ def make_optimiser(network: ViTNetwork, method: object, recipe: Recipe) -> torch
         ],
         lr=recipe.lr,
         betas=recipe.betas,
-        foreach=False,
+        foreach=next(network.parameters()).device.type == "cuda",
     )
 
 

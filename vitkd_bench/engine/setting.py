@@ -74,7 +74,8 @@ class Setting:
             return self.stored.read(batch, taps)
         if self.teacher is None:
             return None
-        with torch.no_grad():
+        bf16 = self.recipe.precision == "bfloat16"
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             return self.teacher((batch.pixels, *batch.views)[self.teacher_view], taps)
 
     def evaluated(self) -> Iterator[tuple[str, Examples]]:

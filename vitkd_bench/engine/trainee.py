@@ -181,9 +181,10 @@ class Trainee:
         """
         of_peers = {parameter for peer in self.peers for parameter in peer.parameters()}
         trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-        nn.utils.clip_grad_norm_([p for p in trained if p not in of_peers], norm, foreach=False)
+        many = self.device.type == "cuda"  # on a CPU tensor by tensor, whose order of sums records rely on
+        nn.utils.clip_grad_norm_([p for p in trained if p not in of_peers], norm, foreach=many)
         for peer in self.peers:
-            nn.utils.clip_grad_norm_(peer.parameters(), norm, foreach=False)
+            nn.utils.clip_grad_norm_(peer.parameters(), norm, foreach=many)
 
     def _forward(self, batch: Batch, teacher: Features | None) -> dict[str, Tensor]:
         bf16 = self.run.recipe.precision == "bfloat16"
