@@ -189,6 +189,15 @@ def test_diagnose_says_that_a_name_is_shared(app: typer.Typer, tmp_path: Path) -
     assert json.loads(run(app, "diagnose", model, "--json")[1])["families"] == ["siglip", "siglip2"]
 
 
+def test_diagnose_claims_nothing_of_a_foreign_training(app: typer.Typer) -> None:
+    """Data sets that AugReg's tag has too make no AugReg: unknown, like others in components only."""
+    status, said, _ = run(app, "diagnose", "vit_base_patch16_224.orig_in21k")
+    assert status == 0
+    assert "evidence           none" in said
+    assert "it is published" not in said
+    assert "of no family that is known here, like augreg and" in " ".join(said.split())
+
+
 def test_diagnose_of_a_teachers_source_says_so(app: typer.Typer) -> None:
     """A name of timm that is registered under another."""
     said = run(app, "diagnose", "vit_small_patch14_dinov2")[1]

@@ -201,7 +201,7 @@ def test_a_terminal_shows_a_bar_and_ctrl_c_keeps_what_came(server: Server, tmp_p
     while b"2.1/3.1 MB" not in shown:
         shown += os.read(ours, 4096)
     first.send_signal(signal.SIGINT)
-    assert first.wait(60) == 130
+    assert first.wait(200) == 130
     hold.set()
     assert b"the same command goes on from there" in _rest(ours)
     assert first.communicate()[0] == b""

@@ -185,6 +185,37 @@ def test_a_training_that_does_not_fit_is_found(changes: dict[str, object], said:
     assert said in found.finding
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"location": "hf:/x"}, "sources[0]: location 'hf:/x' is not of the form hf://owner/name"),
+        ({"location": "http://example.org/x"}, "use https"),
+        ({"unused": ("*",)}, "sources[0].unused: '*' is also 152 of the network's own keys (cls_token)"),
+        ({"unused": ("decoder.*", "blocks.11.*")}, "'blocks.11.*' is also 12 of the network's own keys"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_found(change: dict[str, object], said: str) -> None:
+    """An address that nothing fetches, and a pattern that leaves the network's own keys aside."""
+    source = TEACHERS.get("deit/ti").sources[0].model_copy(update=change)
+    found = failures(broken(sources=(source,)))
+    assert list(found) == ["made"]
+    assert said in found["made"]
+
+
+@pytest.mark.parametrize(
+    ("text_encoder", "said"),
+    [
+        ("open_clip:NoSuch/xx", "no such model"),
+        ("open_clip:ViT-B-16-quickgelu/opena", "no such tag; did you mean 'openai'"),
+        ("transformers:CLIPTextModel", "write open_clip:<model>/<tag>"),
+    ],
+)
+def test_a_text_tower_that_nobody_knows_is_found(text_encoder: str, said: str) -> None:
+    """Its library, model and tag are looked up."""
+    clip = TEACHERS.get("clip/b16").model_copy(update={"text_encoder": text_encoder})
+    assert said in "; ".join(kit.can_be_made(clip) if "opena" in text_encoder else failures(clip).values())
+
+
 def test_a_contract_that_contradicts_itself_is_found() -> None:
     """Two channels of statistics for three of pixels; neither sources nor a training."""
     grey = PixelStats(mean=(0.5, 0.5), std=(0.2, 0.2))

@@ -4,14 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from vitkd_bench.diagnose import advise, conformance, describe, write_suite
-from vitkd_bench.diagnose.library import OnRecord
+from vitkd_bench.diagnose.library import OnRecord, _encoder, build_from_timm
+from vitkd_bench.diagnose.likeness import families_of
 from vitkd_bench.diagnose.recommendation import Evidence
 from vitkd_bench.diagnose.suite import registered_name
+from vitkd_bench.networks import read_architecture
 from vitkd_bench.plan import read_suite
 from vitkd_bench.registry import TEACHERS, load_extension
-from vitkd_bench.spec import HALF_PIXELS, OPENAI_PIXELS, BadInputError, PixelStats, WorldError
+from vitkd_bench.spec import HALF_PIXELS, OPENAI_PIXELS, BadInputError, PixelStats, Teacher, WorldError
 
 pytestmark = pytest.mark.usefixtures("own_shelf")
 
@@ -31,7 +34,24 @@ FAMILIES = {
     "vit_giant_patch14_dinov2.lvd142m": "dinov2",  # not registered, and no registers
     "vit_base_patch16_siglip_384.webli": "siglip",
     "vit_base_patch16_siglip_384.v2_webli": "siglip2",
+    "vit_base_patch16_siglip_gap_224.v2_webli": "siglip2",  # pooled otherwise, and no I-JEPA
+    "vit_base_patch16_224.augreg_in21k": "augreg",
+    "transformers:ViTMAEForPreTraining": "mae",
+    "transformers:CLIPModel": "clip",  # its vision tower
 }
+FOREIGN = (  # of another training, whatever words of its name the families' sources have too
+    "vit_base_patch16_224_miil",
+    "vit_base_patch16_224.orig_in21k",
+    "vit_base_patch16_224.augreg2_in21k_ft_in1k",  # tuned anew, not the release
+    "flexivit_base",
+    "eva_giant_patch14_224.clip_ft_in1k",  # BEiT's blocks, CLIP's word
+    "eva_large_patch14_196.in22k_ft_in1k",
+    "vit_medium_patch16_reg1_gap_256",
+    "vit_wee_patch16_reg1_gap_256.sbb_in1k",
+    "vit_base_patch16_clip_224.openai_ft_in1k",  # tuned by others
+    "vit_base_patch32_224",  # timm has weights of SAM under it
+    "transformers:ViTMSNModel",
+)
 SHARED = {
     "transformers:SiglipVisionModel": ("siglip", "siglip2"),
     "transformers:ViTModel": ("dino", "mae"),
@@ -79,6 +99,68 @@ def test_a_shared_name_is_a_tie(model: str, families: tuple[str, ...]) -> None:
     advice = advise(facts)
     assert advice.evidence == ()
     assert all(family in advice.reason for family in families)
+
+
+@pytest.mark.parametrize("model", FOREIGN)
+def test_nothing_published_is_claimed_of_a_foreign_training(model: str) -> None:
+    """Words of data sets and of pooling are no family; what it is like in components is said as that."""
+    facts = describe(model)
+    advice = advise(facts)
+    assert (facts.family, facts.families, advice.evidence) == (None, (), ())
+    assert "it is of no family that is known here" in advice.reason
+    alike = [like.family for like in facts.likenesses if like.parts]
+    assert (" in components only" in advice.reason) == bool(alike)
+    assert all(family in advice.reason for family in alike)
+
+
+@pytest.mark.parametrize(
+    "teacher", [t for t in TEACHERS if t.outcome and t.group != "micro"], ids=lambda t: t.name
+)
+def test_a_release_under_timms_name_is_of_its_family(teacher: Teacher) -> None:
+    """Without the registry's own names: tag and parts of each source of timm say the family."""
+    for source in teacher.sources:
+        if source.backend == "timm" and "." in source.model:
+            built = build_from_timm(source.model)
+            assert families_of(built, read_architecture(built.module)) == (teacher.family,)
+
+
+def test_where_a_configuration_was_loaded_from_is_no_family(tmp_path: Path) -> None:
+    """Weights that were tuned from a release keep its name in their `config.json`."""
+    path = tmp_path / "config.json"
+    path.write_text(
+        json.dumps({**CONFIG, "intermediate_size": 768, "_name_or_path": "facebook/vit-mae-base"})
+    )
+    assert describe(f"transformers:{path}").families == ("dino", "mae")
+
+
+@pytest.mark.parametrize(
+    ("model", "tower"),
+    [
+        ("CLIPModel", "CLIPVisionModel"),
+        ("SiglipModel", "SiglipVisionModel"),
+        ("SiglipForImageClassification", "SiglipVisionModel"),
+    ],
+)
+def test_of_images_and_texts_the_vision_tower_is_taken(model: str, tower: str) -> None:
+    """By the class as by a `config.json`; what is built is the tower's class."""
+    whole, alone = describe(f"transformers:{model}"), describe(f"transformers:{tower}")
+    assert (whole.built, whole.architecture) == (tower, alone.architecture)
+
+
+def test_an_encoder_that_leaves_patches_out_is_read_as_one_that_does_not() -> None:
+    """ViTModel with ViTMAE's configuration computes what ViTMAE does where it masks nothing."""
+    from transformers import ViTMAEConfig, ViTMAEModel
+
+    masked = ViTMAEModel(
+        ViTMAEConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mask_ratio=0.0)
+    )
+    plain, config = _encoder(__import__("transformers"), masked.config)
+    encoder = plain(config, add_pooling_layer=False)
+    encoder.load_state_dict(masked.state_dict())
+    images = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        ours, theirs = (net.eval()(images).last_hidden_state[:, 0] for net in (encoder, masked))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("model", "name"), THE_SAME.items())
@@ -151,6 +233,12 @@ def test_a_part_without_a_word_is_told(model: str) -> None:
         ("transformers:Dinov2Mode", "did you mean 'Dinov2Model'"),
         ("facebook/dinov2-bas", "did you mean 'facebook/dinov2-base'"),
         ("vit_tiny_r_s16_p8_224", "a hybrid"),
+        ("transformers:BlipModel", "BlipVisionConfig has no model of its own"),
+        ("transformers:EncoderDecoderModel", "EncoderDecoderModel"),
+        *[
+            (f"transformers:{name}", f"{name} is no Vision Transformer that is known here")
+            for name in ("IJepaModel", "DINOv3ViTModel", "Siglip2VisionModel", "Data2VecVisionModel")
+        ],
     ],
 )
 def test_what_is_no_model_is_refused(model: str, said: str) -> None:
@@ -280,6 +368,9 @@ def test_own_records_outweigh_what_is_published() -> None:
         "vit_small_patch16_224.augreg_in1k",
         "open_clip:ViT-B-16-quickgelu/metaclip_400m",
         "transformers:ViTModel",
+        "transformers:ViTMSNModel",
+        "transformers:ViTMAEForPreTraining",
+        "transformers:CLIPModel",
     ],
 )
 def test_the_suite_that_is_written_can_be_read(model: str, tmp_path: Path) -> None:

@@ -158,8 +158,11 @@ def test_dropped_paths_are_the_same_when_blocks_are_recomputed() -> None:
 @pytest.mark.parametrize("method", ["none", "attn_distill"])
 def test_a_compiled_student_gives_the_same_gradient(method: str) -> None:
     """torch.compile changes the last bits and nothing else."""
+    import torch._inductor.config as inductor  # seconds, which the other tests need not wait for
+
     try:
-        compiled = gradients(trainee(method, recipe(compile=True, clip_grad=None)))
+        with inductor.patch(compile_threads=1):  # its pool of processes would outlive us
+            compiled = gradients(trainee(method, recipe(compile=True, clip_grad=None)))
     finally:
         torch.compiler.reset()
     assert_same(compiled, gradients(trainee(method, recipe(clip_grad=None))), 1e-4)

@@ -15,6 +15,14 @@ from vitkd_bench.contracts import NEEDS
 from vitkd_bench.plan import MAKERS, read_suite, variants
 from vitkd_bench.registry import CONTROLS, KINDS, METHODS
 
+EVERY = {entry.name: entry for entry in METHODS}  # before any test has put one of its own on the shelf
+
+
+@pytest.fixture(autouse=True)
+def _own_methods_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the shelf as it is without the tests."""
+    monkeypatch.setattr(METHODS, "_entries", dict(EVERY))
+
 
 @pytest.fixture(scope="module")
 def script(root: Path) -> ModuleType:

@@ -1,6 +1,5 @@
 """The set-up: quick where nothing changed, and its pins complete."""
 
-import importlib.metadata
 import os
 import re
 import subprocess
@@ -36,10 +35,14 @@ def test_constraints_are_names_and_versions(root: Path) -> None:
 def test_constraints_name_every_package_of_the_environment(root: Path) -> None:
     """What is installed is pinned, at the version that is installed."""
     pinned = pins(root)
-    installed = {
-        canonical(found.metadata["Name"]): found.version.partition("+")[0]
-        for found in importlib.metadata.distributions()
-    }
+    # in a process of its own: whoever imports setuptools has what it brings along on the path
+    asked = (
+        "from importlib.metadata import distributions\n"
+        "print(*(f'{found.name}=={found.version}' for found in distributions()))"
+    )
+    listed = subprocess.run([sys.executable, "-c", asked], capture_output=True, check=True, text=True).stdout
+    named = dict(found.split("==") for found in listed.split())
+    installed = {canonical(name): version.partition("+")[0] for name, version in named.items()}
     differing = {
         name: (version, pinned.get(name))
         for name, version in installed.items()

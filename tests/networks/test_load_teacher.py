@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitkd_bench.contracts.taps import LOGITS, POOLED, attention
 from vitkd_bench.networks import build_teacher, create_student, load_teacher, weights_sha256
+from vitkd_bench.networks.sources import _renamed
 from vitkd_bench.registry import TEACHERS
 from vitkd_bench.spec import (
     Architecture,
@@ -197,6 +198,67 @@ def test_keys_that_do_not_fit_are_counted_and_named(tmp_path: Path) -> None:
     assert "1 unexpected (mask_token)" in text
     assert "1 misshapen (cls_token (1, 1, 5) for (1, 1, 192))" in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64, torch.float8_e4m3fn])
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "npz"])
+def test_numbers_of_no_floating_type_are_named(tmp_path: Path, dtype: torch.dtype, kind: str) -> None:
+    """Counts, flags, complex numbers and those that need a scale are no weights in any kind of file."""
+    state = {name: tensor.contiguous() for name, tensor in timm_state().items()}
+    state["cls_token"] = torch.ones_like(state["cls_token"]).to(dtype)
+    path = tmp_path / f"weights.{kind}"
+    if kind == "safetensors":
+        save_file(state, path)
+    elif kind == "pth":
+        torch.save(state, path)
+    elif dtype != torch.float8_e4m3fn:  # numpy has no such type
+        np.savez(path, **{name: tensor.numpy() for name, tensor in state.items()})  # type: ignore[arg-type]
+    else:
+        return
+    said = rf"1 mistyped \(cls_token {str(dtype).removeprefix('torch.')} for float32\)$"
+    with pytest.raises(BadInputError, match=said):
+        load_teacher(contract(), SMALL, path)
+
+
+def test_a_position_table_of_integers_at_another_grid_is_named(tmp_path: Path) -> None:
+    """It is not resampled but refused by name; what is unused may be of any type."""
+    state = {**timm_state(image_size=64), "steps": torch.ones(3, dtype=torch.int64)}
+    source = WeightSource(backend="timm", model="deit_tiny_patch16_224", unused=("steps",))
+    torch.save(state, tmp_path / "weights.pth")
+    load_teacher(contract(sources=(source,)), SMALL, tmp_path / "weights.pth")
+    torch.save({**state, "pos_embed": state["pos_embed"].int()}, tmp_path / "weights.pth")
+    with pytest.raises(BadInputError, match=r"1 mistyped \(pos_embed int32 for float32\)"):
+        load_teacher(contract(sources=(source,)), SMALL, tmp_path / "weights.pth")
+
+
+def test_a_key_in_two_shards_is_refused(tmp_path: Path) -> None:
+    """Neither shard wins."""
+    state = timm_state()
+    index = sharded(tmp_path, state)
+    save_file(
+        {"cls_token": state["cls_token"], "head.bias": state["head.bias"]}, tmp_path / "part-0.safetensors"
+    )
+    with pytest.raises(BadInputError, match=r"part-1\.safetensors and another shard both hold head\.bias"):
+        load_teacher(contract(), SMALL, index)
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        (WeightSource(backend="transformers", model="ViTModel"), ("vit.layernorm.bias", "layernorm.bias")),
+        (WeightSource(backend="open_clip", model="ViT-B-32"), ("visual.ln_pre.bias", "ln_pre.bias")),
+    ],
+)
+def test_a_library_s_two_names_for_one_place_are_refused(
+    tmp_path: Path, source: WeightSource, names: tuple[str, str]
+) -> None:
+    """A model's prefix is optional in a file, so a file may hold a place under both names: which is meant?"""
+    module = torch.nn.Module()
+    if source.backend == "transformers":
+        module = build_teacher(contract(head=None, sources=(source,)), SMALL, unfilled=True)
+    tensors = {name: torch.zeros(192) for name in names}
+    with pytest.raises(BadInputError, match=rf"two tensors for .*{names[0]} and {names[1]}"):
+        _renamed(module, tensors, source, SMALL, str(tmp_path))
 
 
 def test_a_head_is_there_when_it_is_claimed_and_only_then(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -40,12 +41,17 @@ class Listed:
     def tensors(self, seed: int = 0) -> dict[str, Tensor]:
         """Fill the list with random values, small weights, norms around one; unused ones take no memory."""
         generator = torch.Generator().manual_seed(seed)
-        return {
+        drawn = {
             name: _unused(kind, shape)
             if any(fnmatchcase(name, pattern) for pattern in self.unused)
             else filled(name, kind, shape, generator)
             for name, (kind, shape) in self.keys.items()
         }
+        if self.teacher.architecture.components.position == "fixed":
+            drawn |= {
+                name: sin_cos(drawn[name].shape) for name in drawn if name.endswith("encoder.pos_embed")
+            }
+        return drawn
 
 
 def read_list(name: str, depth: int | None = DEPTH) -> Listed:
@@ -90,6 +96,20 @@ def write_file(path: Path, container: str, tensors: Mapping[str, Tensor]) -> Pat
         held: Any = {container: dict(tensors), "epoch": 300} if container else dict(tensors)
         torch.save(held, path)
     return path
+
+
+def sin_cos(shape: Iterable[int], *, column_first: bool = False) -> Tensor:
+    """Give a table (1, 1 + G * G, D) as moco-v3 `vits.py` computes it; MAE puts the column first."""
+    _, slots, width = shape
+    side = math.isqrt(slots - 1)
+    omega = 1 / 10000 ** (np.arange(width // 4) / (width // 4))
+    rows = [np.zeros(width)]
+    for row in range(side):
+        for column in range(side):
+            first, second = (column, row) if column_first else (row, column)
+            parts = [wave(place * omega) for place in (first, second) for wave in (np.sin, np.cos)]
+            rows.append(np.concatenate(parts))
+    return torch.from_numpy(np.stack(rows)[None]).float()
 
 
 def _unfold(folded: str) -> list[str]:

@@ -11,13 +11,13 @@ import torch
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
-from tests.teachers.official_files import LISTS, Listed, read_list, write_file
+from tests.teachers.official_files import LISTS, Listed, read_list, sin_cos, write_file
 from tests.teachers.plain_forward import plain_tokens
 from vitkd_bench.networks import load_teacher
 from vitkd_bench.networks.sources import named_for
 from vitkd_bench.networks.teachers import build_teacher
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import BadInputError, Teacher
+from vitkd_bench.spec import BadInputError, Components, Teacher
 
 NAMES = sorted(path.stem for path in LISTS.glob("*.json"))
 every_list = pytest.mark.parametrize("name", NAMES)
@@ -118,6 +118,74 @@ def test_a_missing_an_extra_and_a_misshapen_key_are_named(name: str, tmp_path: P
         with pytest.raises(BadInputError) as error:
             loaded(listed, written(listed, tmp_path, spoiled))
         assert words in str(error.value)
+
+
+TWICE = {  # a name of the release, and another in the same file for the same place
+    "ibot_full": ("backbone.norm.weight", "norm.weight"),
+    "mocov3": ("module.base_encoder.norm.weight", "norm.weight"),
+    "ijepa": ("module.norm.weight", "norm.weight"),
+    "dinov2_reg": ("register_tokens", "reg_token"),
+    "clip": ("visual.ln_post.weight", "norm.weight"),
+    "augreg": ("Transformer/encoder_norm/scale", "norm.weight"),
+    "beitv2": ("rel_pos_bias.relative_position_bias_table", "blocks.1.attn.relative_position_bias_table"),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_two_tensors_for_one_place_are_named(name: str, tmp_path: Path) -> None:
+    """Neither is lost without a word: a file that holds a place twice is refused, with a name of the file."""
+    listed = read_list(name)
+    released, other = TWICE[name]
+    whole = listed.tensors()
+    spoiled = {**whole, other: whole[released].clone()}
+    with pytest.raises(BadInputError, match="two tensors for") as error:
+        loaded(listed, written(listed, tmp_path, spoiled))
+    assert other in str(error.value)
+    assert name == "augreg" or released in str(error.value)
+
+
+def test_packed_and_apart_are_two_tensors_for_one_place(tmp_path: Path) -> None:
+    """An .npz with query, key and value, and with the three packed under timm's name."""
+    listed = read_list("augreg")
+    packed = {**listed.tensors(), "blocks.1.attn.qkv.bias": torch.ones(3 * 192)}
+    with pytest.raises(
+        BadInputError, match=r"two tensors for blocks\.1\.attn\.qkv\.bias: that one, and its parts"
+    ):
+        loaded(listed, written(listed, tmp_path, packed))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("clip", r"fixed claimed, but pos_embed is up to [\d.]+ from the 2D sin-cos table: give"),
+        ("mae", "it is that table with rows and columns exchanged"),
+    ],
+)
+def test_a_fixed_table_that_is_claimed_is_looked_for(name: str, said: str, tmp_path: Path) -> None:
+    """CLIP's is learned, MAE's the sin-cos one column before row: a contract that says fixed is refused."""
+    listed = read_list(name)
+    at, tensors = listed.teacher.architecture, listed.tensors()
+    if name == "mae":
+        tensors["pos_embed"] = sin_cos(tensors["pos_embed"].shape, column_first=True)
+    claimed = Components.model_validate({**dict(at.components), "position": "fixed"})
+    wrong = listed.teacher.model_copy(update={"architecture": at.with_(components=claimed)})
+    path = written(listed, tmp_path, tensors)
+    loaded(listed, path)
+    with pytest.raises(BadInputError, match=said) as error:
+        load_teacher(wrong, wrong.architecture, path, "official")
+    assert "\n" not in str(error.value)
+
+
+def test_moco_v3_with_other_positions_is_refused(tmp_path: Path) -> None:
+    """Also at another image size, since it is looked at before it is resampled; float16 is near enough."""
+    listed = read_list("mocov3")
+    key, tensors = "module.base_encoder.pos_embed", listed.tensors()
+    smaller = listed.teacher.architecture.with_(image_size=112)
+    halved = {**tensors, key: tensors[key].half()}
+    load_teacher(listed.teacher, smaller, written(listed, tmp_path, halved), "official")
+    wrong = {**tensors, key: tensors[key] + 0.01}
+    with pytest.raises(BadInputError, match=r"pos_embed is up to 0\.01 from"):
+        load_teacher(listed.teacher, smaller, written(listed, tmp_path, wrong), "official")
 
 
 def test_every_layout_has_its_list() -> None:

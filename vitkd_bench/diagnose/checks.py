@@ -16,6 +16,9 @@ from vitkd_bench.diagnose.scores import Targets
 from vitkd_bench.diagnose.twins import KNOWN_PIXELS
 from vitkd_bench.diagnose.verdict import Check, Status
 from vitkd_bench.networks import ViTNetwork
+from vitkd_bench.networks.anatomy import anatomy_of, part
+from vitkd_bench.networks.components import STORED_PRECISION
+from vitkd_bench.networks.positions import apart_from_fixed, position_length
 from vitkd_bench.spec import Architecture, Teacher, VitkdError
 
 COLLAPSED = 0.99  # mean cosine between features of different images; trained networks: 0.03 to 0.6
@@ -49,6 +52,25 @@ def token_check(network: ViTNetwork, architecture: Architecture) -> Check:
         f"{size.heads} heads, {architecture.tokens} tokens of which {architecture.prefix} are no patches"
     )
     return Check(name="tokens", status="pass", finding=f"{finding}, in each of {depth} blocks")
+
+
+def position_check(network: ViTNetwork) -> Check | None:
+    """Say of a position embedding that the contract calls learned where it is the fixed sin-cos one.
+
+    Some releases keep a fixed table as a parameter, so that a network that goes on from it learns it: no
+    fault. The other way round is refused when the weights are read. None where there is nothing to say.
+    """
+    at = network.architecture
+    table = part(network.module, anatomy_of(network.module).position)
+    if at.components.position != "learned" or table is None:
+        return None
+    apart = apart_from_fixed(table, position_length(at) - at.grid**2)
+    orders = ("row before column", "column before row")
+    found = [order for order, far in zip(orders, apart or (), strict=False) if far <= STORED_PRECISION]
+    if not found:
+        return None
+    finding = f"stored as learned; the table is the fixed 2D sin-cos one, {found[0]}, not trained so far"
+    return Check(name="position", status="note", finding=finding)
 
 
 def feature_check(reading: Reading, *, photographs: bool) -> Check:

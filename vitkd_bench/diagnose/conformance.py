@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 
 import torch
 
@@ -18,16 +19,23 @@ from vitkd_bench.diagnose.parts import (
     tensors_of,
 )
 from vitkd_bench.diagnose.verdict import TO_BE_FILLED_IN, Check
+from vitkd_bench.fetch.locations import parse_location
 from vitkd_bench.networks import ViT, build_teacher, create_student, differences, read_architecture
+from vitkd_bench.networks.optional import optional_package
+from vitkd_bench.networks.sources import VISUAL
+from vitkd_bench.networks.text_tower import text_config
 from vitkd_bench.networks.unfilled import unfilled_parameters
 from vitkd_bench.registry import DATASETS, METHODS, RECIPES, TEACHERS
 from vitkd_bench.spec import (
     SIZES,
     Architecture,
     Backend,
+    BadInputError,
     PixelStats,
     Teacher,
     VitkdError,
+    WeightSource,
+    nearest,
     parse_student,
     resolve_student,
 )
@@ -146,9 +154,9 @@ def students_run(teacher: Teacher) -> Iterator[str]:
 
 def can_be_made(teacher: Teacher) -> Iterator[str]:
     """What makes a micro teacher is registered and fits it; another teacher's sources are well formed."""
-    for source in teacher.sources:
-        if source.layout is not None:
-            TEACHERS.layout(source.layout)
+    yield from _sources_in_form(teacher)
+    if teacher.text_encoder is not None:
+        yield from _text_tower_is_known(teacher)
     training = teacher.training
     if training is None:
         return
@@ -167,6 +175,51 @@ def can_be_made(teacher: Teacher) -> Iterator[str]:
         yield f"head: {head}, which are not the classes of {training.dataset}"
     if _waits_for_itself(teacher):
         yield f"training.teacher: {training.teacher} waits for itself"
+
+
+def _sources_in_form(teacher: Teacher) -> Iterator[str]:
+    """Say what keeps a source from being fetched and read: its location, its layout, what it leaves aside."""
+    for i, source in enumerate(teacher.sources):
+        where = f"sources[{i}]"
+        if source.layout is not None:
+            TEACHERS.layout(source.layout)
+        if source.location is not None:
+            try:
+                parse_location(source.location, where)
+            except BadInputError as error:
+                yield str(error)
+        lost = _own_keys_unused(teacher, source)
+        if lost:
+            yield f"{where}.unused: {lost}"
+
+
+def _own_keys_unused(teacher: Teacher, source: WeightSource) -> str:
+    """Name the first key of the network itself that a pattern of `unused` would leave aside."""
+    if not source.unused:
+        return ""
+    single = teacher.model_copy(update={"sources": (source,)})
+    filled = source.backend == "open_clip" and teacher.architecture.components.layer_scale is not None
+    try:
+        own = build_teacher(single, teacher.architecture, unfilled=not filled).state_dict()
+    except VitkdError:
+        return ""  # the check of what is built says why
+    prefix = VISUAL if source.backend == "open_clip" else ""  # the names in the file
+    for pattern in source.unused:
+        found = [name for name in own if fnmatchcase(f"{prefix}{name}", pattern)]
+        if found:
+            return f"{pattern!r} is also {len(found)} of the network's own keys ({prefix}{found[0]})"
+    return ""
+
+
+def _text_tower_is_known(teacher: Teacher) -> Iterator[str]:
+    """Hold the name of the text tower against open_clip's models and the tags of their weights."""
+    text_config(teacher)
+    open_clip = optional_package("open_clip", "open-clip-torch", teacher)
+    model, _, tag = str(teacher.text_encoder).partition(":")[2].partition("/")
+    known = open_clip.list_pretrained_tags_by_model(model)
+    if tag not in known:
+        told = f"{nearest(tag, known)}; {model} has {', '.join(known) or 'none'}"
+        yield f"text_encoder: {teacher.text_encoder!r}: no such tag{told}"
 
 
 def _waits_for_itself(teacher: Teacher) -> bool:

@@ -25,6 +25,7 @@ RESAMPLING: dict[int, Interpolation] = {
     3: "bicubic",
 }  # PIL's numbers in preprocessor_config.json
 PREPROCESSOR = "preprocessor_config.json"
+ENCODERS = {"vit_mae": "ViTModel"}  # by model_type; a class for pretraining leaves patches out at random
 TEXTS = (  # keys of open_clip's whole models for which a vision tower has no place
     "text.*",
     "transformer.*",
@@ -201,7 +202,11 @@ def build_from_transformers(name: str) -> Built:
         BadInputError: no class of transformers, or a configuration of none; with the nearest name.
         WorldError: no such file, or transformers is not installed.
     """
-    built, config, folder = _configured(_library("transformers"), name)
+    library = _library("transformers")
+    built, config, folder = _configured(library, name)
+    kind = f"{built.__name__} {config.model_type}"
+    if config.model_type in ENCODERS:
+        built, config = _encoder(library, config)
     pooler = (
         {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(built).parameters else {}
     )
@@ -209,9 +214,9 @@ def build_from_transformers(name: str) -> Built:
         pooler = {}
     with _configuration(name), torch.random.fork_rng(devices=[]), unfilled_parameters():
         module: nn.Module = built(config, **pooler)
-    words = f"{built.__name__} {config.model_type} {getattr(config, '_name_or_path', '')}"
+    words = f"{kind} {getattr(config, '_name_or_path', '')}"
     record = _of_preprocessor(folder / PREPROCESSOR) if folder else OnRecord()
-    return Built(module, "transformers", built.__name__, name, words, record, (words,), record)
+    return Built(module, "transformers", built.__name__, name, words, record, (kind,), record)
 
 
 @contextmanager
@@ -221,7 +226,7 @@ def _configuration(name: str) -> Iterator[None]:
 
     try:
         yield
-    except (StrictDataclassError, ValueError, TypeError) as error:
+    except (StrictDataclassError, ValueError, TypeError, AttributeError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise BadInputError(
             f"model 'transformers:{name}': transformers refuses its configuration: {reason}"
@@ -245,19 +250,38 @@ def _configured(library: Any, name: str) -> tuple[Any, Any, Path | None]:
             raise BadInputError(f"{where}: model_type {model_type!r}{nearest(model_type, kind.keys())}")
         with _configuration(name):
             config = kind[model_type].from_dict(found)
-        vision = getattr(config, "vision_config", config)
-        mapping = library.MODEL_MAPPING
-        if type(vision) not in mapping:
-            raise BadInputError(f"{where}: {type(vision).__name__} has no model of its own")
-        return mapping[type(vision)], vision, file.parent
+        return *_tower(library, getattr(config, "vision_config", config), where), file.parent
     built: Any = getattr(library, name, None)
     if getattr(built, "config_class", None) is None:
         known = [n for n in dir(library) if n.endswith(("Model", "ForImageClassification"))]
         raise BadInputError(
             f"{where}: neither a file nor a class of transformers{nearest(name, [*hub_names(), *known])}"
         )
-    config = built.config_class()
-    return built, getattr(config, "vision_config", config), None
+    with _configuration(name):
+        config = built.config_class()
+    vision = getattr(config, "vision_config", None)
+    return (built, config, None) if vision is None else (*_tower(library, vision, where), None)
+
+
+def _tower(library: Any, config: Any, where: str) -> tuple[Any, Any]:
+    """Find the class of a configuration: of the vision tower, where a model of images and texts has one.
+
+    Raises:
+        BadInputError: transformers has no class for it alone.
+    """
+    if type(config) not in library.MODEL_MAPPING:
+        raise BadInputError(
+            f"{where}: {type(config).__name__} has no model of its own: name a vision model, such as "
+            "CLIPVisionModel"
+        )
+    return library.MODEL_MAPPING[type(config)], config
+
+
+def _encoder(library: Any, config: Any) -> tuple[Any, Any]:
+    """Give the class and configuration that compute what a pretraining model's encoder does, unmasked."""
+    built = getattr(library, ENCODERS[config.model_type])
+    fields = built.config_class().to_dict().keys() & config.to_dict().keys() - {"model_type"}
+    return built, built.config_class(**{name: getattr(config, name) for name in fields})
 
 
 def hub_names() -> dict[str, list[tuple[Teacher, WeightSource]]]:

@@ -9,8 +9,8 @@ from vitkd_bench.diagnose.library import Built
 from vitkd_bench.registry import TEACHERS
 from vitkd_bench.spec import Architecture, Components, Teacher
 
-MOST_FAMILIES = 3  # that a word may be of and still tell something
-CLEAR = 0.5  # weight of the words from which on they name a family
+TUNED = "ft"  # what timm's tags call training that follows on the release
+IN_A_FORM = {"activation", "norm_eps", "mlp"}  # in which members of one family may differ
 SIZE_WORDS = {"tiny", "small", "medium", "base", "large", "huge", "giant", "gigantic", "vit", "xlarge"}
 
 
@@ -18,13 +18,12 @@ SIZE_WORDS = {"tiny", "small", "medium", "base", "large", "huge", "giant", "giga
 class Likeness:
     """A family of the registry that a model is like: by words of its `name`, by its `parts`, or both.
 
-    `weight` counts its words, one that speaks for n families as 1 / n.
+    The words are those of the family's own name, or of a source's whole tag and network.
     """
 
     family: str
     name: tuple[str, ...] = ()
     parts: bool = False
-    weight: float = 0.0
 
     @property
     def reason(self) -> str:
@@ -60,35 +59,75 @@ def users(built: Built) -> tuple[str, ...]:
 
 
 def families_of(built: Built, architecture: Architecture | None) -> tuple[str, ...]:
-    """List the families that a model may be of by its name: one, several that share the name, or none.
+    """List the families that a model may be of: one, several that share its name, or none.
 
+    A family is said where its own name, or the tag of its release, names the training, and the parts agree.
     An untagged name and a class belong to all families that they are the source of, or that any of its tags
-    names. Else words of the name decide. Classes of transformers serve later versions of a family too (BEiT
-    and BEiT v2): there the parts have to fit, and a version with the same parts is as likely. Parts alone are
-    no family: five families of the registry are plain ViTs.
+    names; one whose tags include a foreign training is of no single family. Classes of transformers serve
+    later versions of a family too (BEiT and BEiT v2): a version with the same parts is as likely. Parts alone
+    are no family: five families of the registry are plain ViTs.
     """
     sharing = users(built)
     if built.backend == "transformers":
-        return sharing or _of_class(built, architecture)
-    named = {family for name in built.names for family in _named(likenesses(name, architecture), name)}
-    untagged = len(built.names) > 1
-    return tuple(sorted(named.union(sharing) if untagged and len(sharing) > 1 else named))
+        return _of_class(built, architecture) or tuple(f for f in sharing if _agrees(f, architecture))
+    by_name = [_named(name, architecture) for name in built.names]
+    named = set().union(*by_name)
+    if len(built.names) > 1 and len(sharing) > 1:
+        named.update(sharing)
+    return () if len(named) == 1 and not all(by_name) else tuple(sorted(named))
 
 
-def _named(alike: tuple[Likeness, ...], name: str) -> tuple[str, ...]:
-    """List the families that words say most of; of several, those whose own name is in it whole."""
-    said = [like for like in alike if like.weight >= CLEAR]
-    best = [like.family for like in said if like.weight == said[0].weight]
-    whole = [family for family in best if _words(family) <= _words(name)]
-    return tuple(whole or best)
+def _named(name: str, architecture: Architecture | None) -> tuple[str, ...]:
+    """List the families of which a name says most, of those that the parts and the training agree with."""
+    said = {f: words for f, words in _telling(name).items() if _agrees(f, architecture)}
+    released = {f: words for f, words in said.items() if not _tuned_by_others(f, name)}
+    most = max(map(len, released.values()), default=0)
+    return tuple(sorted(family for family, words in released.items() if len(words) == most))
+
+
+def _telling(name: str) -> dict[str, set[str]]:
+    """Find the words of a name that name a family: all of its own name, or network and tag of a source."""
+    own, tag = _words(name), name.partition(".")[2]
+    found: dict[str, set[str]] = {}
+    for teacher in TEACHERS:
+        sources = [s.model for s in teacher.sources if s.backend == "timm" and "." in s.model]
+        whole = [_words(model) for model in sources if model.partition(".")[2] == tag]
+        for words in (_words(teacher.family), *whole):
+            if words and words <= own:
+                found.setdefault(teacher.family, set()).update(words)
+    return found
+
+
+def _tuned_by_others(family: str, name: str) -> bool:
+    """Tell weights that were trained on from a release, but for networks that are called after the family."""
+    sources = {word for t in TEACHERS if t.family == family for s in t.sources for word in _words(s.model)}
+    return TUNED in _words(name) - sources and not name.startswith(family)
+
+
+def _agrees(family: str, architecture: Architecture | None) -> bool:
+    """Say whether the parts are those of one of the family's teachers; a giant may gate its MLP."""
+    if architecture is None:
+        return False
+    kinds = _kinds(architecture)
+    return any(_kinds(teacher.architecture) == kinds for teacher in TEACHERS if teacher.family == family)
+
+
+def _kinds(architecture: Architecture) -> tuple[object, ...]:
+    """Parts without the forms that they have; whether a position is a fixed one, weights alone can tell."""
+    parts = [
+        part for part in _parts(architecture.components) if part[0] not in IN_A_FORM and part[1] != "fixed"
+    ]
+    return (architecture.class_token, bool(architecture.registers), *parts)
 
 
 def _of_class(built: Built, architecture: Architecture | None) -> tuple[str, ...]:
-    alike = likenesses(built.words, architecture)
-    best = _named(alike, built.words)
-    fits = {like.family for like in alike if like.parts}
-    stems = {_stem(family) for family in best}
-    return tuple(sorted(f for f in fits if _stem(f) in stems)) if fits.intersection(best) else ()
+    """List the families that the name of a class names, with other versions of the same parts.
+
+    Where a configuration says that it was loaded from is no name: weights tuned from a release keep it.
+    """
+    stems = {_stem(family) for name in built.names for family in _named(name, architecture)}
+    families = {teacher.family for teacher in TEACHERS}
+    return tuple(sorted(f for f in families if _stem(f) in stems and _agrees(f, architecture)))
 
 
 def _stem(family: str) -> str:
@@ -98,28 +137,17 @@ def _stem(family: str) -> str:
 def likenesses(words: str, architecture: Architecture | None) -> tuple[Likeness, ...]:
     """Find the registered families that a model is like, the likeliest first.
 
-    A word of a name speaks for the families whose own names and sources have it, the more the fewer they are,
-    so that nothing is listed by hand. Parts are alike where components and kind of prefix are the same.
+    Nothing is listed by hand: words count that make up a family's own name or the tag of its release, not
+    those of data sets or pooling that other trainings share. Parts are alike where components and kind of
+    prefix are the same. Neither makes a model one of the family (`families_of`).
     """
-    own, families = _words(words), _families()
+    telling = _telling(words)
     alike = {t.family for t in TEACHERS if architecture and _same_parts(t.architecture, architecture)}
-    found = []
-    for family in sorted(families):
-        shared = {w: sum(w in other for other in families.values()) for w in own & families[family]}
-        telling = tuple(sorted(word for word, count in shared.items() if count <= MOST_FAMILIES))
-        if telling or family in alike:
-            weight = sum(1 / shared[word] for word in telling)
-            found.append(Likeness(family, telling, family in alike, round(weight, 3)))
-    return tuple(sorted(found, key=lambda like: (-like.weight, not like.parts)))
-
-
-def _families() -> dict[str, set[str]]:
-    """Words of each family: of its name, and of its sources' models where these are no names of classes."""
-    families: dict[str, set[str]] = {}
-    for teacher in TEACHERS:
-        names = [source.model for source in teacher.sources if source.backend != "transformers"]
-        families.setdefault(teacher.family, set()).update(*map(_words, (teacher.family, *names)))
-    return families
+    found = [
+        Likeness(family, tuple(sorted(telling.get(family, ()))), family in alike)
+        for family in sorted(alike.union(telling))
+    ]
+    return tuple(sorted(found, key=lambda like: (-len(like.name), not like.parts)))
 
 
 def _words(text: str) -> set[str]:

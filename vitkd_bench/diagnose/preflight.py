@@ -14,6 +14,7 @@ from vitkd_bench.diagnose.checks import (
     head_check,
     neighbour_check,
     owner_check,
+    position_check,
     token_check,
 )
 from vitkd_bench.diagnose.counterfactual import Trial, twin_checks
@@ -43,12 +44,13 @@ def preflight(
 ) -> Verdict:
     """Check a file of weights against a teacher's contract; nothing is trained, nothing is written.
 
-    Checked are: keys and shapes; heads and tokens of every block; features (finite, not collapsed); the
-    entropy of the head; which other registered teachers the file fits, since shapes do not tell them apart;
-    and, on images, the declared reading of the weights against its twins (`diagnose.twins`) and accuracy
-    against the published one, or without a head whether features find the class. Without images the last
-    two are left out, the others are made on made-up ones, and features or a head that look wrong mark rather
-    than refuse. All is done at the contract's image size (`ensure_preflight` says why).
+    Checked are: keys, shapes and types; heads and tokens of every block; a position embedding that is the
+    fixed one where a learned one is claimed, or another where the fixed one is; features (finite, not
+    collapsed); the entropy of the head; which other registered teachers the file fits, since shapes do not
+    tell them apart; and, on images, the declared reading of the weights against its twins (`diagnose.twins`)
+    and accuracy against the published one, or without a head whether features find the class. Without images
+    the last two are left out, the others are made on made-up ones, and features or a head that look wrong
+    mark rather than refuse. All is done at the contract's image size (`ensure_preflight` says why).
 
     Args:
         teacher: the contract.
@@ -71,12 +73,14 @@ def preflight(
     tokens = token_check(network, at)
     if tokens.status == "refuse":
         return judge((loaded, tokens), NOTHING, 0)
+    position = position_check(network)
+    loading = (loaded, tokens, *([position] if position else []))
     if images is None:
         made, seen, n = _without_images(network, at), SYNTHETIC, 0
     else:
         made, seen, n = _with_images(teacher, network, images, watch), _told(images), len(images)
     owner = owner_check(teacher, others_that_fit(teacher, weights), made)
-    return judge((loaded, tokens, *made, *([owner] if owner else [])), seen, n)
+    return judge((*loading, *made, *([owner] if owner else [])), seen, n)
 
 
 def _told(images: LabelledImages) -> str:
@@ -124,6 +128,9 @@ def _knowledge(teacher: Teacher, trial: Trial, images: LabelledImages) -> Check:
         finding = (
             "not checked: the head knows not all of these classes, and there is one image of each: give "
             "several, or name the folders by wnid, or each class's index in a classes.json"
+            if teacher.head
+            else "not checked: this teacher has no head, and features tell nothing of one image a class: "
+            "give several of each"
         )
         return Check(name="accuracy", status="note", finding=finding)
     if trial.targets.columns is None:

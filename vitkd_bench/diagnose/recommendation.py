@@ -120,7 +120,7 @@ def _by_outcome(
     if outcome == "transfers":
         beside = f"; its components ({lacking}) are not needed for it" if parts else ""
         return "standard", "attn_copy", f"{whose} that attention of {family} transfers{beside}"
-    known = f"nothing is published of {family}" if family else "it is of no family that is known here"
+    known = f"nothing is published of {family}" if family else _unknown(facts)
     if len(facts.families) > 1:
         several = " and ".join(facts.families)
         known = f"its name is shared by {several}, so nothing published is claimed of it"
@@ -129,3 +129,9 @@ def _by_outcome(
         "attn_copy",
         f"{known}: run the suite, which compares each student with and without the teacher's attention",
     )
+
+
+def _unknown(facts: ModelFacts) -> str:
+    """Say what a model of no known family is like, of which nothing published is claimed."""
+    alike = " and ".join(like.family for like in facts.likenesses if like.parts)
+    return f"it is of no family that is known here{f', like {alike} in components only' if alike else ''}"

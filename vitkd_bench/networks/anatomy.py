@@ -114,6 +114,7 @@ _KNOWN = {
     ("transformers", "DeiTModel"): replace(
         _VIT, block="DeiTLayer", registers="embeddings.distillation_token"
     ),
+    ("transformers", "ViTMSNModel"): replace(_VIT, block="ViTMSNLayer"),
     ("transformers", "BeitModel"): replace(_VIT, block="BeitLayer"),
     ("transformers", "CLIPVisionModel"): _CLIP,
     ("transformers", "SiglipVisionModel"): replace(

@@ -10,6 +10,7 @@ from timm.models.beit import gen_relative_position_index
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitkd_bench.networks.weights import FLOATING
 from vitkd_bench.spec import Architecture, BadInputError
 from vitkd_bench.spec.teacher import PositionInterpolation
 
@@ -38,6 +39,25 @@ def fixed_position(architecture: Architecture) -> Tensor:
     patches = build_sincos2d_pos_embed([grid, grid], width, interleave_sin_cos=True)
     empty = patches.new_zeros(position_length(architecture) - grid**2, width)
     return torch.cat([empty, patches])[None]
+
+
+def apart_from_fixed(table: Tensor, prefix: int) -> tuple[float, float] | None:
+    """Say how far a table (L, D) or (1, L, D) is from the 2D sin-cos one, at the table's own grid.
+
+    Two largest absolute differences, of values in [-1, 1]: from the table as MoCo v3 has it, row before
+    column, and with the two exchanged, as MAE (facebookresearch/mae `util/pos_embed.py`) and I-JEPA have it.
+    The first `prefix` slots are zero in both. None where there is no such table: patches in no square, a
+    width not divisible by 4.
+    """
+    held = table.detach().float().cpu().reshape(-1, table.shape[-1])
+    grid, width = math.isqrt(max(len(held) - prefix, 0)), held.shape[1]
+    if not grid or grid**2 + prefix != len(held) or width % 4:
+        return None
+    rows: Tensor = build_sincos2d_pos_embed([grid, grid], width, interleave_sin_cos=True)
+    columns = rows.unflatten(0, (grid, grid)).transpose(0, 1).flatten(0, 1)
+    empty = rows.new_zeros(prefix, width)
+    first, other = (float((held - torch.cat([empty, form])).abs().max()) for form in (rows, columns))
+    return first, other
 
 
 def relative_index(grid: int, prefix: int) -> Tensor:
@@ -71,11 +91,12 @@ def resample_position(
     iBOT and DINOv2 compute (facebookresearch/dinov2 `models/vision_transformer.py`
     `interpolate_pos_encoding`, offset and antialiasing from `hub/backbones.py`; the other two have a function
     of that name): bicubic without antialiasing, by the factor (grid + 0.1) / old grid; and for models with
-    `registers` to that size, with antialiasing. A table of another form comes back as it is.
+    `registers` to that size, with antialiasing. A table of another form or of no floating type comes back as
+    it is.
     """
     old = math.isqrt(table.shape[1] - prefix)
-    if old**2 + prefix != table.shape[1] or old == grid:
-        return table  # not a square grid and this prefix: the strict check of shapes names it
+    if old**2 + prefix != table.shape[1] or old == grid or table.dtype not in FLOATING:
+        return table  # not a square grid and this prefix, or no weights: the strict check names it
     if interpolation == "timm":
         antialiased: Tensor = resample_abs_pos_embed(table, [grid] * 2, [old] * 2, num_prefix_tokens=prefix)
         return antialiased
@@ -94,7 +115,7 @@ def resample_relative(table: Tensor, architecture: Architecture) -> Tensor:
     BEiT's own code takes sample points in a geometric progression; timm's form of it indexes in a way that
     torch has announced to read differently, so it is not used.
     """
-    if table.shape[0] == relative_rows(architecture.grid):
+    if table.shape[0] == relative_rows(architecture.grid) or table.dtype not in FLOATING:
         return table
     old = (math.isqrt(table.shape[0] - PREFIX_RELATIONS) + 1) // 2
     if relative_rows(old) != table.shape[0]:

@@ -9,10 +9,18 @@ from torch import Tensor, nn
 
 from vitkd_bench.networks.anatomy import Anatomy, anatomy_of, part
 from vitkd_bench.networks.build_transformers import names_in_module
-from vitkd_bench.networks.positions import fixed_position, resample_position, resample_relative
+from vitkd_bench.networks.components import STORED_PRECISION
+from vitkd_bench.networks.positions import (
+    apart_from_fixed,
+    fixed_position,
+    position_length,
+    resample_position,
+    resample_relative,
+)
 from vitkd_bench.networks.vit import ViT
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import Architecture, Teacher, WeightSource
+from vitkd_bench.registry.placing import placed
+from vitkd_bench.spec import Architecture, BadInputError, Teacher, WeightSource
 
 VISUAL = "visual."  # of open_clip's whole models; a tower stored by itself has no such prefix
 
@@ -31,13 +39,16 @@ def named_for(
     the meta device: then names and shapes alone are known.
 
     Raises:
-        BadInputError: the file is not what the source's layout is made for.
+        BadInputError: the file is not what the source's layout is made for; two tensors are for one place; or
+            the contract claims a fixed position embedding, and the file's table is another.
     """
     anatomy = anatomy_of(module)
     kept = _Kept(tensors, source.unused if source else ())
     renamed = _renamed(module, kept, source, architecture, where)
     if teacher.head is None and anatomy.head is not None:
         renamed = {name: t for name, t in renamed.items() if not name.startswith(f"{anatomy.head}.")}
+    if architecture.components.position == "fixed" and anatomy.position in renamed:
+        _refuse_other_positions(anatomy.position, renamed[anatomy.position], architecture, where)
     return _at_grid(module, anatomy, renamed, teacher, architecture)
 
 
@@ -77,8 +88,22 @@ def _renamed(
         return TEACHERS.layout(source.layout)(tensors, architecture)
     if source.backend == "transformers":
         names = names_in_module(module, tensors, where)
-        return {name: tensors[key] for key, name in names.items()}
-    return {name.removeprefix(VISUAL): tensor for name, tensor in tensors.items()}
+        return placed((key, name, tensors[key]) for key, name in names.items())
+    return placed((name, name.removeprefix(VISUAL), tensor) for name, tensor in tensors.items())
+
+
+def _refuse_other_positions(name: str, table: Tensor, architecture: Architecture, where: str) -> None:
+    """Hold a table that is claimed to be fixed against the sin-cos one, before it is resampled."""
+    if table.is_meta or not table.is_floating_point():
+        return
+    apart = apart_from_fixed(table, position_length(architecture) - architecture.grid**2)
+    if apart is None or apart[0] <= STORED_PRECISION:
+        return
+    other = "; it is that table with rows and columns exchanged" if apart[1] <= STORED_PRECISION else ""
+    raise BadInputError(
+        f"{where}: components.position: fixed claimed, but {name} is up to {apart[0]:.3g} from the 2D "
+        f"sin-cos table{other}: give a file that has it, or a contract that says learned"
+    )
 
 
 def _at_grid(

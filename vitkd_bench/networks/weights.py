@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from vitkd_bench.spec import BadInputError, DamagedFileError, WorldError, file_sha256
 
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights are stored as; numbers of other types mean nothing without a scale, or are none."""
 SHOWN = 5  # names in an error; the rest is counted
 CONTAINERS = ("model", "module", "state_dict", "teacher", "target_encoder")  # where releases hold weights
 IN_A_FOLDER = (  # what hubs and official releases call the one file; the first that is there counts
@@ -95,12 +97,12 @@ def _sha256(path: Path) -> str:
 
 
 class StoredWeights(Mapping[str, Tensor]):
-    """The tensors of a file by name; floating ones come as float32, and memory is theirs alone.
+    """The tensors of a file by name; those of `FLOATING` types come as float32, and memory is theirs alone.
 
     They are read when they are asked for, one at a time, so that little more than what is kept of them is in
     memory, and nothing of what a checkpoint holds beside them (an optimiser's state, a second network). The
     exceptions are checkpoints of torch's legacy format (before 1.6) and compressed archives: those cannot be
-    mapped and are read at once, whole. `shapes` are tensors on the meta device.
+    mapped and are read at once, whole. `shapes` are tensors on the meta device, of the types that are read.
 
     Raises:
         DamagedFileError: (on reading) a value is not finite, or the file cannot be read any more.
@@ -155,27 +157,43 @@ def read_weights(path: Path) -> StoredWeights:
             places |= dict.fromkeys(found, mapped)
         else:
             tensors = _checkpoint(file, mapped=False)
-            found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            found = {name: _outline(tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
             places |= tensors
-        shapes |= {name: torch.empty(shape, device="meta") for name, shape in found.items()}
+        twice = found.keys() & shapes.keys()
+        if twice:
+            raise BadInputError(f"weights {path}: {file.name} and another shard both hold {_first(twice)}")
+        shapes |= found
     return StoredWeights(path, places, shapes)
 
 
-def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def _outline(shape: Iterable[int], kind: torch.dtype) -> Tensor:
+    """Give shape and type of a tensor as it will be read, on the meta device."""
+    return torch.empty(tuple(shape), dtype=torch.float32 if kind in FLOATING else kind, device="meta")
+
+
+def _safetensors_shapes(path: Path) -> dict[str, Tensor]:
+    shapes = {}
     with _reading(path), safe_open(path, "pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        for name in file.keys():  # noqa: SIM118
+            outline = file.get_slice(name)
+            floating = outline.get_dtype() in FLOATING_IN_SAFETENSORS
+            kind = torch.float32 if floating else file.get_tensor(name).dtype  # few, or no weights at all
+            shapes[name] = _outline(outline.get_shape(), kind)
+    return shapes
 
 
-def _array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def _array_shapes(path: Path) -> dict[str, Tensor]:
     shapes = {}
     with _reading(path), zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
             with archive.open(member) as file:
                 read = HEADERS[np.lib.format.read_magic(file)]
-                shapes[member.removesuffix(".npy")] = read(file)[0]
+                shape, _, kind = read(file)
+            shapes[member.removesuffix(".npy")] = _outline(shape, torch.from_numpy(np.empty(0, kind)).dtype)
     return shapes
 
 
+FLOATING_IN_SAFETENSORS = {"F16", "BF16", "F32", "F64"}
 LISTED = {".safetensors": _safetensors_shapes, ".npz": _array_shapes}
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -237,7 +255,7 @@ class _MappedCheckpoint:
 
     def __init__(self, path: Path) -> None:
         tensors = _checkpoint(path, mapped=True)
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        self.shapes = {name: _outline(tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
         self._path = path
         self._share = sum(tensor.nbytes for tensor in tensors.values()) // SHARES
         self._left = -1  # nothing is mapped: a process that reads what was cut off since is killed
@@ -274,13 +292,13 @@ def _checkpoint(path: Path, *, mapped: bool) -> dict[str, Tensor]:
 
 
 def _as_float32(tensor: Tensor, *, copy: bool) -> Tensor:
-    kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    kind = torch.float32 if tensor.dtype in FLOATING else tensor.dtype
     return tensor.to(kind, copy=copy).contiguous()
 
 
 def _is_finite(tensor: Tensor) -> bool:
     """Look at the ends alone: they carry a NaN with them, and take no memory."""
-    if not tensor.is_floating_point() or not tensor.numel():
+    if tensor.dtype not in FLOATING or not tensor.numel():
         return True
     return all(bool(end.isfinite()) for end in tensor.aminmax())
 
@@ -288,9 +306,11 @@ def _is_finite(tensor: Tensor) -> bool:
 def misfit(module: nn.Module, given: Mapping[str, Tensor]) -> str:
     """Say which keys keep `given` from being the weights of `module`, and no others; nothing if they are.
 
-    Misshapen, missing and unexpected keys are counted, the first of each kind named.
+    Misshapen, mistyped, missing and unexpected keys are counted, the first of each kind named. A place that
+    holds floating numbers takes those of any type in `FLOATING`, and no others.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    own = module.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
     found = {
         "misshapen": [
@@ -298,10 +318,23 @@ def misfit(module: nn.Module, given: Mapping[str, Tensor]) -> str:
             for name in expected.keys() & shapes.keys()
             if expected[name] != shapes[name]
         ],
+        "mistyped": [
+            f"{name} {_type(given[name])} for {_type(own[name])}"
+            for name in expected.keys() & shapes.keys()
+            if _mistyped(own[name], given[name])
+        ],
         "missing": expected.keys() - shapes.keys(),
         "unexpected": shapes.keys() - expected.keys(),
     }
     return "; ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in found.items() if names)
+
+
+def _mistyped(own: Tensor, given: Tensor) -> bool:
+    return given.dtype not in FLOATING if own.is_floating_point() else given.dtype != own.dtype
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _first(names: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vitkd_bench.registry.placing import placed
 from vitkd_bench.spec import SIZES, Accuracy, Architecture, Components, Head, WeightSource
 
 IMAGENET_1K = ("imagenet1k", "tiny_imagenet")
@@ -97,9 +98,12 @@ def renamed(tensors: Mapping[str, Any], rules: Iterable[tuple[str, str]]) -> dic
     """Rename each tensor by the first pattern that fits its whole name; others keep theirs.
 
     So a key that the file should not have is still there for the strict loading that follows, and is named.
+
+    Raises:
+        BadInputError: two tensors would have the same name.
     """
     compiled = [(re.compile(pattern), form) for pattern, form in rules]
-    return {_rename(name, compiled): tensor for name, tensor in tensors.items()}
+    return placed((name, _rename(name, compiled), tensor) for name, tensor in tensors.items())
 
 
 def _rename(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 from vitkd_bench.registry import TEACHERS
-from vitkd_bench.spec import HALF_PIXELS, Architecture, Teacher, WeightSource
+from vitkd_bench.registry.placing import placed
+from vitkd_bench.spec import HALF_PIXELS, Architecture, BadInputError, Teacher, WeightSource
 from vitkd_bench.teachers._micro import DIGIT_LABELS, made_from_digits, micro_architecture, two_sizes
 from vitkd_bench.teachers._released import (
     IMAGENET_21K,
@@ -172,11 +173,14 @@ def from_flax(tensors: Mapping[str, Any], architecture: Architecture) -> dict[st
     Files from before flax's linen count all parts of a block together, so its two norms are `LayerNorm_0` and
     `LayerNorm_2`. Kernels stand input first; those of attention keep the heads apart, which are in timm's
     order. Query, key and value are packed where all three are there.
+
+    Raises:
+        BadInputError: two tensors for one place.
     """
     found = renamed(tensors, RULES)
     for block in range(architecture.size.depth):
         _pack(found, f"blocks.{block}.attn.")
-    return dict(_turned(name, tensor) for name, tensor in found.items())
+    return placed((name, *_turned(name, tensor)) for name, tensor in found.items())
 
 
 def _turned(name: str, tensor: Any) -> tuple[str, Any]:
@@ -200,6 +204,10 @@ def _pack(found: dict[str, Any], attention: str) -> None:
         shapes = [tuple(found[name].shape) for name in names if name in found]
         if len(shapes) != len(PARTS) or len(set(shapes)) != 1 or len(shapes[0]) != axes:
             continue  # loading says what is missing or misshapen
+        if f"{attention}{packed}" in found:
+            raise BadInputError(
+                f"two tensors for {attention}{packed}: that one, and its parts {', '.join(names)}"
+            )
         stacked = [found.pop(name) for name in names]
         stacked = [one.flatten(1).T if leaf == "kernel" else one.flatten() for one in stacked]
         together = stacked[0].new_empty((len(PARTS), *stacked[0].shape))

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from vitkd_bench.registry import TEACHERS
+from vitkd_bench.registry.placing import placed
 from vitkd_bench.spec import IMAGENET_PIXELS, Architecture, Components, Teacher
 from vitkd_bench.teachers._micro import made_from_digits, micro_architecture, two_sizes
 from vitkd_bench.teachers._released import CROP_256, IMAGENET_1K, accuracy, from_release, vit
@@ -101,10 +102,13 @@ def table_for_each_block(tensors: Mapping[str, Any], architecture: Architecture)
 
     Source: microsoft/unilm `beit2/run_class_finetuning.py`, which does so before fine-tuning. Weights that
     were fine-tuned have a table a block already.
+
+    Raises:
+        BadInputError: a shared table, and one of a block's own.
     """
-    found = dict(tensors)
-    shared = found.pop(SHARED, None)
-    if shared is not None:
-        for block in range(architecture.size.depth):
-            found[f"blocks.{block}.attn.relative_position_bias_table"] = shared
-    return found
+    blocks = [f"blocks.{block}.attn.relative_position_bias_table" for block in range(architecture.size.depth)]
+    return placed(
+        (name, place, tensor)
+        for name, tensor in tensors.items()
+        for place in (blocks if name == SHARED else [name])
+    )

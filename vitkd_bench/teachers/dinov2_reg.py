@@ -20,6 +20,7 @@ from vitkd_bench.teachers._released import (
     from_release,
     from_timm,
     from_transformers,
+    renamed,
     vit,
 )
 
@@ -136,9 +137,7 @@ def position_into_class_token(tensors: Mapping[str, Any], architecture: Architec
     The release adds positions to class token and patches before it puts the registers between them
     (facebookresearch/dinov2 `models/vision_transformer.py`, `prepare_tokens_with_masks`).
     """
-    found = dict(tensors)
-    if "register_tokens" in found:
-        found["reg_token"] = found.pop("register_tokens")
+    found = renamed(tensors, (("register_tokens", "reg_token"),))
     tables = [found[name] for name in BOTH if name in found]
     fitting = [table for table in tables if tuple(table.shape[::2]) == (1, architecture.size.width)]
     if len(fitting) == len(BOTH):  # else loading says what is missing or misshapen
