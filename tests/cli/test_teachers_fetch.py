@@ -177,7 +177,8 @@ def test_bad_input_fetches_nothing(
 
 
 FETCH = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 from vitkd_bench.cli import main
 from vitkd_bench.registry import TEACHERS
 from vitkd_bench.spec import WeightSource

@@ -125,6 +125,7 @@ def _plain(facts: ModelFacts, advice: Advice, written: Sequence[Path]) -> dict[s
         "backend": facts.backend,
         "architecture": facts.architecture and facts.architecture.plain(),
         "not_described": facts.unnamed,
+        "not_run": facts.not_run,
         "standard_student_lacks": facts.lacking,
         "registered_as": facts.teacher and facts.teacher.name,
         "family": facts.family,

@@ -114,9 +114,10 @@ def _agrees(family: str, architecture: Architecture | None) -> bool:
 
 def _kinds(architecture: Architecture) -> tuple[object, ...]:
     """Parts without the forms that they have; whether a position is a fixed one, weights alone can tell."""
-    parts = [
-        part for part in _parts(architecture.components) if part[0] not in IN_A_FORM and part[1] != "fixed"
-    ]
+    components = architecture.components
+    # DINOv3's release holds zeros as biases of query and value, which most builds of timm leave out
+    in_a_form = IN_A_FORM | ({"qkv_bias"} if components.rope == "dinov3" else set())
+    parts = [part for part in _parts(components) if part[0] not in in_a_form and part[1] != "fixed"]
     return (architecture.class_token, bool(architecture.registers), *parts)
 
 

@@ -17,7 +17,7 @@ from vitkd_bench.diagnose.library import (
 )
 from vitkd_bench.diagnose.likeness import Likeness, families_of, likenesses, registered
 from vitkd_bench.networks import build_teacher, read_architecture
-from vitkd_bench.networks.anatomy import anatomy_of
+from vitkd_bench.networks.anatomy import anatomy_of, anatomy_to_read
 from vitkd_bench.registry import TEACHERS
 from vitkd_bench.spec import Architecture, Backend, BadInputError, Teacher
 
@@ -34,7 +34,8 @@ class ModelFacts:
     `architecture` is None where a part has no word here; `unnamed` then says which. `teacher` is the
     registered one, if the name is one or is the source of one. `families` are those that it may be of by its
     name: several where nothing tells them apart. `likenesses` begin with the one that it is most like.
-    `built` is what `backend` builds, `record` what its library says of the weights.
+    `built` is what `backend` builds, `record` what its library says of the weights. `not_run` says why no
+    teacher can be made of a class that is only described.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ModelFacts:
     likenesses: tuple[Likeness, ...]
     built: str
     record: OnRecord
+    not_run: str | None = None
 
     @property
     def family(self) -> str | None:
@@ -123,13 +125,32 @@ def _of_library(model: str, built: Built) -> ModelFacts:
     families = families_of(built, architecture)
     tied = len(families) > 1 and len(built.names) > 1
     named, record = (built.names[0].partition(".")[0], built.shared) if tied else (built.model, built.record)
-    return ModelFacts(model, built.backend, architecture, unnamed, None, families, alike, named, record)
+    return ModelFacts(
+        model,
+        built.backend,
+        architecture,
+        unnamed,
+        None,
+        families,
+        alike,
+        named,
+        record,
+        _not_run(built.module),
+    )
+
+
+def _not_run(module: nn.Module) -> str | None:
+    try:
+        anatomy_of(module)
+    except BadInputError as error:
+        return str(error)
+    return None
 
 
 def _read(model: str, module: nn.Module) -> tuple[Architecture | None, str | None]:
     """Read the architecture off, or say which part has no word."""
     try:
-        anatomy_of(module)
+        anatomy_to_read(module)
     except BadInputError as error:
         raise BadInputError(f"model {model!r}: {error}") from None
     try:

@@ -81,6 +81,8 @@ def _chosen(facts: ModelFacts, outcome: Outcome | None, whose: str, *, head: boo
         reason += (
             f"; norm_eps={value} is how {facts.backend} computes this model, and no part to be native for"
         )
+    if facts.not_run and not facts.unnamed:
+        reason += f"; no contract and no suite can be written of it: {facts.not_run}"
     return student, method, reason
 
 
@@ -124,11 +126,10 @@ def _by_outcome(
     if len(facts.families) > 1:
         several = " and ".join(facts.families)
         known = f"its name is shared by {several}, so nothing published is claimed of it"
-    return (
-        "native" if parts else "standard",
-        "attn_copy",
-        f"{known}: run the suite, which compares each student with and without the teacher's attention",
-    )
+    way = "run the suite, which compares each student with and without the teacher's attention"
+    if facts.not_run:
+        way = "whether its attention is of use cannot be found out here yet"
+    return "native" if parts else "standard", "attn_copy", f"{known}: {way}"
 
 
 def _unknown(facts: ModelFacts) -> str:

@@ -140,8 +140,10 @@ def _teacher(facts: ModelFacts, name: str) -> str:
 
 
 def _contract(facts: ModelFacts, name: str) -> str:
-    if facts.architecture is None:
-        raise BadInputError(f"model {facts.name!r}: no contract can be written: {facts.unnamed}")
+    if facts.architecture is None or facts.not_run:
+        raise BadInputError(
+            f"model {facts.name!r}: no contract can be written: {facts.unnamed or facts.not_run}"
+        )
     record, missing = facts.record, facts.record.missing()
     squeezed = "Images are squeezed to the square at evaluation." if record.squeezed else ""
     gaps = f"{TO_BE_FILLED_IN}: {', '.join(missing)}" if missing else ""

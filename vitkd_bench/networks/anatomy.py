@@ -5,7 +5,7 @@ No library is imported to know its classes: they go by their package and their n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,9 @@ class Anatomy:
     `blocks` lists the transformer blocks, which are of the class `block`; `attention`, `norm` (the first one)
     and `mlp` stand in each block. `patch` is the convolution that makes tokens, `image_size` its side in
     pixels or both sides, `position` the absolute embedding. `head` takes the pooled representation as its
-    input; without one, that representation is what the network gives.
+    input; without one, that representation is what the network gives. `rotary` is the rotary embedding where
+    it does not stand beside the blocks. `beyond` says in one clause which part of every network of its class
+    no component describes.
     """
 
     blocks: str
@@ -36,10 +38,13 @@ class Anatomy:
     norm_pre: str | None
     registers: str | None = None
     head: str | None = None
+    rotary: str | None = None
+    beyond: str | None = None
 
     def within(self, root: str) -> Anatomy:
         """Give the same paths as they are seen from the owner of `root`; what is in a block stays."""
-        outer = ("blocks", "patch", "image_size", "class_token", "position", "norm_pre", "registers", "head")
+        tokens = ("patch", "image_size", "class_token", "position", "norm_pre", "registers", "rotary")
+        outer = ("blocks", "head", *tokens)
         moved = {name: f"{root}.{path}" for name in outer if (path := getattr(self, name)) is not None}
         return replace(self, **moved)
 
@@ -125,7 +130,49 @@ _KNOWN = {
         _DINOV2, block="Dinov2WithRegistersLayer", registers="embeddings.register_tokens"
     ),
 }
-_INNER = ("visual", "trunk", "vision_model", "vit", "deit", "beit", "dinov2", "dinov2_with_registers")
+_PACKED = "images come as packed sequences of patches, in any shape of grid"
+_READ = {  # classes whose parts are known, but whose pooling and names of weights are not
+    ("timm", "VisionTransformerDistilled"): replace(_TIMM, registers="dist_token"),
+    ("timm", "VisionTransformerRelPos"): replace(
+        _TIMM,
+        block="RelPosBlock",
+        beyond="attention takes its bias by relative position from a module of its own",
+    ),
+    ("timm", "VisionTransformerSAM"): replace(
+        _TIMM, beyond="most blocks attend within windows, with relative positions in rows and columns apart"
+    ),
+    ("timm", "NaFlexVit"): replace(_TIMM, patch="embeds.proj", beyond=_PACKED),
+    ("transformers", "IJepaModel"): replace(_VIT, block="IJepaLayer", class_token=None),
+    ("transformers", "DINOv3ViTModel"): replace(
+        _VIT,
+        blocks="model.layer",
+        block="DINOv3ViTLayer",
+        norm="norm1",
+        patch="embeddings.patch_embeddings",
+        registers="embeddings.register_tokens",
+        rotary="rope_embeddings",
+    ),
+    ("transformers", "Data2VecVisionModel"): replace(
+        _VIT,
+        blocks="encoder.layer",
+        block="Data2VecVisionLayer",
+        attention="attention.attention",
+        mlp="intermediate",
+    ),
+    ("transformers", "Siglip2VisionModel"): replace(_CLIP, block="Siglip2EncoderLayer", beyond=_PACKED),
+}
+_INNER = (
+    "visual",
+    "trunk",
+    "vision_model",
+    "vit",
+    "deit",
+    "beit",
+    "dinov2",
+    "dinov2_with_registers",
+    "ijepa",
+    "data2vec_vision",
+)
 _HEADS = {"TimmModel": "head"}  # open_clip's tower around a network of timm
 
 
@@ -133,20 +180,38 @@ def anatomy_of(module: nn.Module) -> Anatomy:
     """Find the parts of a ViT of ours, timm, open_clip or transformers, or of a model around one.
 
     Raises:
+        BadInputError: neither a known ViT nor a model that holds one; or one that can only be described.
+    """
+    return _found(module, _KNOWN)
+
+
+def anatomy_to_read(module: nn.Module) -> Anatomy:
+    """Find the parts as `anatomy_of` does, also in classes that are described here but are not run.
+
+    Raises:
         BadInputError: neither a known ViT nor a model that holds one.
     """
+    return _found(module, _KNOWN | _READ)
+
+
+def _found(module: nn.Module, classes: Mapping[tuple[str, str], Anatomy]) -> Anatomy:
     kind = type(module)
     for base in kind.__mro__ if kind.__module__.startswith("vitkd_bench") else (kind,):
-        found = _KNOWN.get((base.__module__.partition(".")[0], base.__name__))
-        if found is not None:
-            return found
+        named = base.__module__.partition(".")[0], base.__name__
+        if named in classes:
+            return classes[named]
+        if named in _READ:
+            raise BadInputError(
+                f"{kind.__name__} is described here but not run, since its pooling and the names of its "
+                "weights are not known here: name another build of the same network, if a library has one"
+            )
     for name in _INNER:
         inner = getattr(module, name, None)
         if isinstance(inner, nn.Module):
             head = _HEADS.get(kind.__name__, "classifier")
             there = isinstance(getattr(module, head, None), nn.Module)
-            return replace(anatomy_of(inner).within(name), head=head if there else None)
-    known = ", ".join(f"{name} ({library})" for library, name in _KNOWN if library != "vitkd_bench")
+            return replace(_found(inner, classes).within(name), head=head if there else None)
+    known = ", ".join(f"{name} ({library})" for library, name in classes if library != "vitkd_bench")
     raise BadInputError(f"{kind.__name__} is no Vision Transformer that is known here: these are {known}")
 
 

@@ -14,13 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitkd_bench.networks.anatomy import Anatomy, anatomy_of, part
+from vitkd_bench.networks.anatomy import Anatomy, anatomy_to_read, part
 from vitkd_bench.networks.positions import fixed_position
-from vitkd_bench.networks.rotary import rotary_embedding
+from vitkd_bench.networks.rotary import DINOV3_BASE, rotary_embedding
 from vitkd_bench.spec import Architecture, BadInputError, Components, Size
 
 STORED_PRECISION = 2e-3  # of a fixed embedding, in [-1, 1], that went through float16
+ACTIVATION_NAMES = ("act", "activation_fn", "gelu", "act_fn", "intermediate_act_fn")
 SHARED_TABLES = ("rel_pos_bias", "shared_position_bias")  # one relative table for all blocks
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+BIASES_READ = {"qkv", *PROJECTIONS, "query", "key", "value"}  # `qkv_bias` tells of these
 ROTARY_SETTINGS = (
     "dim",
     "temperature",
@@ -46,11 +49,13 @@ def read_architecture(module: nn.Module) -> Architecture:
 
     Raises:
         BadInputError: a part that `spec.Components` has no word for (a norm within the MLP, a gate ...), or a
-            class that is not known (`anatomy_of`).
+            class that is not known (`anatomy_to_read`).
     """
-    anatomy = anatomy_of(module)
+    anatomy = anatomy_to_read(module)
     blocks = anatomy.blocks_of(module)
     block: Any = blocks[0]
+    if anatomy.beyond:
+        raise BadInputError(_outline(module, anatomy))
     for other in blocks:
         _refuse_unknown_parts(anatomy, other)
     patch, width = part(module, anatomy.patch), part(module, anatomy.patch).out_channels
@@ -73,6 +78,17 @@ def read_architecture(module: nn.Module) -> Architecture:
     fixed = found.with_(components=found.components.model_copy(update={"position": "fixed"}))
     position = part(module, anatomy.position)
     return fixed if found.components.position == "learned" and _is_fixed(position, fixed) else found
+
+
+def _outline(module: nn.Module, anatomy: Anatomy) -> str:
+    """Say how large a network is, and which part of its class has no word here."""
+    blocks = anatomy.blocks_of(module)
+    width = part(blocks[0], anatomy.norm).normalized_shape[0]
+    heads = _heads(part(blocks[0], anatomy.attention), width)
+    return (
+        f"{type(module).__name__} of {len(blocks)} blocks, width {width} and {heads} heads: "
+        f"{anatomy.beyond}, which no component describes"
+    )
 
 
 def differences(claimed: Architecture, found: Architecture) -> list[str]:
@@ -111,22 +127,20 @@ def _components(
     position, root = part(module, anatomy.position), module.get_submodule(anatomy.blocks.rpartition(".")[0])
     plain = Components()
     return Components(
-        layer_scale=_layer_scale(block),
+        layer_scale=_layer_scale(block, attention),
         norm_pre=isinstance(part(module, anatomy.norm_pre), nn.LayerNorm),
         relative_position_bias=_of(attention, "relative_position_bias_table") is not None
-        or _of(block, "relative_position_bias") is not None
+        or any(_of(owner, "relative_position_bias") is not None for owner in (attention, block, root))
         or any(_of(root, name) is not None for name in SHARED_TABLES),
         position="none" if position is None else "learned",
         position_on_prefix=position is None
         or not found.prefix
         or position.shape[-2] == found.grid**2 + found.prefix,
         qkv_bias=_qkv_bias(attention),
-        activation=_activation(_first(mlp, "act", "activation_fn", "gelu"))
-        if gated == "plain"
-        else plain.activation,
+        activation=_activation(_first(mlp, *ACTIVATION_NAMES)) if gated == "plain" else plain.activation,
         patch_bias=part(module, anatomy.patch).bias is not None,
         norm_eps=part(block, anatomy.norm).eps,
-        rope=_rope(_of(root, "rope"), found),
+        rope=_rope(part(module, anatomy.rotary) or _of(root, "rope"), found),
         qk_norm=_is_there(attention, "q_norm"),
         mlp=gated,
     )
@@ -150,17 +164,17 @@ def _heads(attention: Any, width: int) -> int:
     return heads
 
 
-def _layer_scale(block: Any) -> float | None:
+def _layer_scale(block: Any, attention: Any) -> float | None:
     """Read the initial value of the first of a block's two layer scales, wherever its library keeps it."""
     for name in ("gamma_1", "lambda_1"):  # BEiT's, of timm and of transformers
         if isinstance(_of(block, name), Tensor):
             value = part(block, "init_values")
-            return float(value or part(block, "attention.config.layer_scale_init_value"))
+            return float(value or part(attention, "config.layer_scale_init_value"))
     for name in ("ls1", "ls_1", "layer_scale1"):
         scale = _of(block, name)
         if scale is None or isinstance(scale, nn.Identity):
             continue
-        value = _of(scale, "init_values") or part(block, "attention.config.layerscale_value")
+        value = _of(scale, "init_values") or part(attention, "config.layerscale_value")
         if value is None and scale.gamma.is_meta:
             raise BadInputError(
                 "components.layer_scale: open_clip keeps its initial value in the parameter alone, which is "
@@ -178,7 +192,8 @@ def _qkv_bias(attention: Any) -> Literal["full", "qv", "none"]:
         if attention.qkv.bias is not None:
             return "full"
         return "none" if _of(attention, "q_bias") is None else "qv"
-    there = "".join(name for name in "qkv" if getattr(attention, f"{name}_proj").bias is not None)
+    names = ("query", "key", "value") if _of(attention, "query") is not None else PROJECTIONS
+    there = "".join(name[0] for name in names if getattr(attention, name).bias is not None)
     named: dict[str, Literal["full", "qv", "none"]] = {"qkv": "full", "qv": "qv", "": "none"}
     if there not in named:
         raise BadInputError(f"components.qkv_bias: a bias of {there} alone, which no component describes")
@@ -189,6 +204,8 @@ def _rope(rope: nn.Module | None, found: Architecture) -> Literal["none", "eva02
     """Name a rotary embedding by its settings, which are there on the meta device too."""
     if rope is None:
         return "none"
+    if type(rope).__name__ == "DINOv3ViTRopePositionEmbedding" and rope.base == DINOV3_BASE:
+        return "dinov3"
     forms: tuple[Literal["eva02", "dinov3"], ...] = "eva02", "dinov3"
     for form in forms:
         known = rotary_embedding(found.with_(components=Components(rope=form)))
@@ -214,7 +231,7 @@ def _mlp(mlp: Any) -> tuple[Literal["plain", "swiglu", "glu"], int]:
             return "swiglu" if _is_silu(_first(mlp, "act", "act_fn")) else "glu", getattr(
                 mlp, name
             ).out_features
-    first = _first(mlp, "fc1", "c_fc")
+    first = _first(mlp, "fc1", "c_fc", "up_proj", "dense")
     if not isinstance(first, nn.Linear):
         raise BadInputError(
             f"components.mlp: the MLP is a {type(mlp).__name__}, which no component describes"
@@ -254,6 +271,7 @@ def _refuse_unknown_parts(anatomy: Anatomy, block: Any) -> None:
             f"components: no component describes a {type(block).__name__}; blocks are a {anatomy.block}"
         )
     attention, mlp, norm = (part(block, path) for path in (anatomy.attention, anatomy.mlp, anatomy.norm))
+    _refuse_missing_biases(block)
     for owner, place, names in ((attention, "attention", ("norm", "gate", "rope")), (mlp, "MLP", ("norm",))):
         for name in names:
             if _is_there(owner, name):
@@ -270,6 +288,13 @@ def _refuse_unknown_parts(anatomy: Anatomy, block: Any) -> None:
         raise BadInputError(
             "components.layer_scale: it stands after the attention alone, which no component describes"
         )
+
+
+def _refuse_missing_biases(block: nn.Module) -> None:
+    for name, layer in block.named_modules():
+        at = name.rpartition(".")[2]
+        if isinstance(layer, nn.Linear) and part(layer, "bias") is None and at not in BIASES_READ:
+            raise BadInputError(f"components: {name} has no bias, which no component describes")
 
 
 def _is_there(owner: Any, name: str) -> bool:
