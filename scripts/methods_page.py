@@ -85,10 +85,11 @@ more: `kd` above 0 needs logits.
 
 - A loss is a sum of named parts, `labels` and then the method's own, each a mean over the batch.
 - `labels` is the recipe's cross-entropy, label smoothing included. Where a setting is called `alpha` it is a
-  share: (1 - alpha) labels + alpha x own. Where it is called `weight` it multiplies the own part, and labels
-  weigh 1 or what a setting `labels` says.
+  share: (1 - alpha) labels + alpha x own (but of `dkd` the weight of one of its two terms). Where it is
+  called `weight` it multiplies the own part, and labels weigh 1 or what a setting `labels` says.
 - Methods on features and relations have a setting `kd` besides, off by default (`tinybert` apart): that share
-  of the task's loss is `kd` at temperature 1. They are worth running with and without.
+  of the task's loss is `kd` at temperature 1. They are worth running with and without. `distilbert` has
+  weights of its own for `labels` and `logits` instead.
 - `kd` and its kin at a temperature T carry T^2, so that their gradient keeps its size as T grows.
 - Each method's docstring (`vitkd_bench/methods/NAME.py`) says the reduction that its weight is meant for.
 - The teacher is in eval mode, sees the student's pixels in its own normalisation, and gets no gradient.
@@ -115,9 +116,9 @@ search: {seeds: [100], budget: 9} # the default; no seed of the suite's own
 - The report shows every value with its accuracy, the chosen one, and the trials spent; a method that searched
   for nothing shows 0. `sweep` in place of `search` makes variants, each a row of its own.
 - The **gradient ratio** is a check: norm of the gradient of a method's own part on the student over that of
-  the task (labels, and kd where it stands beside), over the first hundredth of the steps. Between 0.05 and 1
-  the weight is of the labels' scale; outside, the row says so. It proves nothing: `kd` at alpha 0.9 is far
-  outside by design.
+  the task (labels, and kd where it stands beside), over the first hundredth of the steps, 20 at most. Between
+  0.05 and 1 the weight is of the labels' scale; outside, the row says so. It proves nothing: `kd` at alpha
+  0.9 is far outside by design.
 
 ## Teachers without a head
 

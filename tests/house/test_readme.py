@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vitkd_bench.diagnose.method_conformance import METHOD_CHECKS
 from vitkd_bench.plan import shipped_suites
 
 BLOCK = re.compile(
@@ -62,6 +63,14 @@ def test_the_readmes_teacher_conforms(written: Path) -> None:
     assert said.count("holds") == 6
 
 
+def test_the_readmes_method_passes_the_kit(written: Path) -> None:
+    """The command that the README names for it finds nothing wrong."""
+    asked = "import sys; sys.argv = ['vitkd', 'methods', 'test', 'hint.py']"
+    said = python(f"{asked}\nfrom vitkd_bench.cli import main\nmain()", written)
+    assert "fails" not in said
+    assert said.count("holds") == len(METHOD_CHECKS)
+
+
 def test_the_teacher_of_the_page_on_own_ones_conforms(root: Path, tmp_path: Path) -> None:
     """Its contract passes the kit, and every command with it names its file."""
     page = root / "docs/own_teachers.md"
@@ -86,13 +95,16 @@ def test_commands_of_the_readme_exist(root: Path) -> None:
     text = (root / "README.md").read_text(encoding="utf-8")
     shells = [match["text"] for match in BLOCK.finditer(text) if match["language"] == "sh"]
     lines = [line.partition("#")[0].split() for shell in shells for line in shell.splitlines()]
-    commands = [line for line in lines if line and line[0].endswith("vitkd")]
-    shown_commands = {"plan", "run", "status", "report", "validate", "diagnose", "teachers"}
-    assert {line[1] for line in commands} == shown_commands
-    for line in commands:
-        if line[1] in {"plan", "run"}:
+    in_blocks = [line for line in lines if line and line[0].endswith("vitkd")]
+    in_sentences = [span.split() for span in re.findall(r"`(vitkd [^`]+)`", text)]
+    assert {line[1] for line in in_blocks} == {
+        *("plan", "run", "status", "report", "validate", "diagnose", "teachers")
+    }
+    assert {line[1] for line in in_sentences} >= {"export", "methods"}
+    for line in (*in_blocks, *in_sentences):
+        if line[1] in {"plan", "run"} and len(line) > 2:
             assert line[2] in shipped_suites() or line[2] in shown_files(root / "README.md")
-        names = line[1:3] if line[1] == "teachers" else line[1:2]
+        names = line[1:3] if line[1] in {"teachers", "methods"} else line[1:2]
         asked = f"import sys; sys.argv = ['vitkd', *{names!r}, '--help']"
         shown = python(f"{asked}\nfrom vitkd_bench.cli import main\nmain()", root)
         assert [option for option in line if option.startswith("--") and option not in shown] == []

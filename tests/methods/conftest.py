@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Method
 from vitkd_bench.networks import ViT, ViTNetwork, create_student
@@ -93,3 +94,9 @@ def as_teacher(student: ViTNetwork) -> ViTNetwork:
 def layer_scaled(value: float = 0.1) -> Components:
     """A component that changes no token."""
     return Components(layer_scale=value)
+
+
+def query_key_rows(block: nn.Module) -> Tensor:
+    """Give the query and key rows (2 D, D) of a block's fused weight (3 D, D), as a view into it."""
+    weight = block.get_parameter("attn.qkv.weight")
+    return weight.detach()[: 2 * weight.shape[0] // 3]

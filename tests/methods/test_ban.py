@@ -1,5 +1,3 @@
-from functools import partial
-
 import pytest
 import torch
 from torch import Tensor
@@ -17,19 +15,9 @@ def entropy(logits: Tensor) -> float:
     return torch.distributions.Categorical(logits=logits).entropy().mean().item()
 
 
-def weighted_entropy(logits: Tensor) -> float:
-    """Entropy of the rows, weighted by the largest probability of each."""
-    rows = torch.distributions.Categorical(logits=logits)
-    most = rows.probs.max(dim=1).values
-    return float((rows.entropy() * most / most.sum()).sum())
-
-
 test_the_laws_hold = laws_of(
     {
         "plain": LossLaws(ban_loss, G1_STUDENT, G1_TEACHER, floor=entropy),
-        "weighted": LossLaws(
-            partial(ban_loss, confidence_weighted=True), G1_STUDENT, G1_TEACHER, floor=weighted_entropy
-        ),
         "one class": LossLaws(ban_loss, G1_STUDENT[:, :1], G1_TEACHER[:, :1]),
     }
 )

@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.methods.conftest import MakeCell, MakeMethod, as_teacher, network
+from tests.methods.conftest import MakeCell, MakeMethod, as_teacher, network, query_key_rows
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method
-from vitkd_bench.methods.attn_copy import query_key_rows
 from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.registry import METHODS, TEACHERS
 from vitkd_bench.spec import Components, ResolvedDataset

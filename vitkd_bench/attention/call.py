@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +92,15 @@ def repeat_heads(tensor: Tensor, heads: int) -> Tensor:
         return tensor
     wide = tensor.unsqueeze(2).expand(batch, own, heads // own, tokens, width)
     return wide.reshape(batch, heads, tokens, width)
+
+
+def widened(tensor: Tensor, width: int) -> Tensor:
+    """Put zeros behind the last dimension of (..., d) until it is `width`, at least d.
+
+    Beside q and k they change no logit; what they make of v is cut away again.
+    """
+    missing = width - tensor.shape[-1]
+    return F.pad(tensor, (0, missing)) if missing else tensor
 
 
 def _causal(query: Tensor, key: Tensor) -> Tensor:

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vitkd_bench.attention import interception
-from vitkd_bench.attention.call import AttentionCall
+from vitkd_bench.attention.call import AttentionCall, widened
 from vitkd_bench.attention.tiles import TiledLogits
 
 # Keys from which the maps are not made on a CPU, by the time of forward and backward against maps that are
@@ -50,9 +49,8 @@ def copied_attention(teacher: AttentionCall, v: Tensor, dropout_p: float = 0.0) 
 def _fused(teacher: AttentionCall, v: Tensor, dropout_p: float = 0.0) -> Tensor:
     """Call torch's fused attention."""
     width, needed = v.shape[-1], max(v.shape[-1], teacher.q.shape[-1])
-    # The fused kernels of the CPU want one width for q, k and v. Zeros change neither a logit nor what is
-    # kept.
-    q, k, values = (_widened(t.to(v.dtype), needed) for t in (teacher.q, teacher.k, v))
+    # the fused kernels of the CPU want one width for q, k and v
+    q, k, values = (widened(t.to(v.dtype), needed) for t in (teacher.q, teacher.k, v))
     bias = None if teacher.bias is None else teacher.bias.to(v.dtype)
     out = interception.untapped(q, k, values, attn_mask=bias, dropout_p=dropout_p, scale=teacher.scale)
     return out if width == needed else out[..., :width]
@@ -89,11 +87,6 @@ def _gradient_of_values(call: AttentionCall, upstream: Tensor) -> Tensor:
         whole = gradient[tile[:2]].view(-1, *gradient.shape[2:])
         whole.baddbmm_(logits.maps(tile).mT, upstream[tile].flatten(0, 1))
     return gradient
-
-
-def _widened(tensor: Tensor, width: int) -> Tensor:
-    missing = width - tensor.shape[-1]
-    return F.pad(tensor, (0, missing)) if missing else tensor
 
 
 def _refuse_misfit(teacher: AttentionCall, v: Tensor) -> None:

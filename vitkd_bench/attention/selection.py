@@ -57,9 +57,9 @@ def select_heads(call: AttentionCall, heads: Sequence[int]) -> AttentionCall:
         raise ValueError(f"heads to keep must be numbers from 0 to {count - 1}, each once, got {list(heads)}")
     if list(heads) == list(range(count)):
         return call
-    kept = list(heads)
-    shared = call.bias is None or call.bias.dim() < 3 or call.bias.shape[-3] == 1
-    bias = call.bias if shared or call.bias is None else call.bias[..., kept, :, :]
+    kept, bias = list(heads), call.bias
+    if bias is not None and _differs_by_head(bias):
+        bias = bias[..., kept, :, :]
     return replace(call, q=call.q[:, kept], k=call.k[:, kept], v=call.v[:, kept], bias=bias)
 
 
@@ -75,9 +75,14 @@ def with_heads(call: AttentionCall, heads: int) -> AttentionCall:
     if heads == own:
         return call
     q, k, v = (repeat_heads(tensor, heads) for tensor in (call.q, call.k, call.v))
-    shared = call.bias is None or call.bias.dim() < 3 or call.bias.shape[-3] == 1
-    bias = call.bias if shared or call.bias is None else call.bias.repeat_interleave(heads // own, dim=-3)
+    bias = call.bias
+    if bias is not None and _differs_by_head(bias):
+        bias = bias.repeat_interleave(heads // own, dim=-3)
     return replace(call, q=q, k=k, v=v, bias=bias)
+
+
+def _differs_by_head(bias: Tensor) -> bool:
+    return bias.dim() >= 3 and bias.shape[-3] > 1
 
 
 def _runs(tokens: Sequence[int], count: int) -> list[tuple[int, int]]:

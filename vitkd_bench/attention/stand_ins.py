@@ -8,9 +8,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from vitkd_bench.attention.call import AttentionCall, repeat_heads
+from vitkd_bench.attention.call import AttentionCall, repeat_heads, widened
 
 Part = Literal["map", "q", "k", "v"]
 
@@ -86,11 +85,11 @@ def _with_map(given: PartialCall, own: AttentionCall) -> AttentionCall:
     chosen = _chosen(given.heads, own)
     if chosen is None:
         return replace(own, q=given.q, k=given.k, bias=given.bias, scale=given.scale)
-    width = max(own.q.shape[-1], given.q.shape[-1])  # zeros beside q and k change no logit
+    width = max(own.q.shape[-1], given.q.shape[-1])
     rescaled = given.q * (given.scale / own.scale)
     pairs = ((rescaled, own.q), (given.k, own.k))
     q, k = (
-        torch.where(chosen, _widened(theirs, width).to(ours.dtype), _widened(ours, width))
+        torch.where(chosen, widened(theirs, width).to(ours.dtype), widened(ours, width))
         for theirs, ours in pairs
     )
     return replace(own, q=q, k=k, bias=_mixed_bias(given, own, chosen))
@@ -111,7 +110,3 @@ def _chosen(heads: Sequence[int] | None, own: AttentionCall) -> Tensor | None:
     marks = torch.zeros(own.q.shape[1], dtype=torch.bool, device=own.q.device)
     marks[list(heads)] = True
     return marks.view(1, -1, 1, 1)
-
-
-def _widened(tensor: Tensor, width: int) -> Tensor:
-    return F.pad(tensor, (0, width - tensor.shape[-1]))

@@ -69,18 +69,13 @@ def conform_(
     Each trains micro networks for some five seconds, at its default settings. A method of an installed
     package is tested by its name.
     """
+    from vitkd_bench.cli.conforming import show_checks
     from vitkd_bench.diagnose.method_conformance import method_conformance
     from vitkd_bench.registry import METHODS
 
     entries = _of_file(Path(what)) if Path(what).suffix == ".py" else [METHODS.get(what)]
     found = {entry.name: method_conformance(entry) for entry in entries}
-    if as_json:
-        show_json({name: [check.plain() for check in checks] for name, checks in found.items()})
-    else:
-        words = {"pass": "holds", "refuse": "fails"}
-        rows = [(name, c.name, words[c.status], c.finding) for name, checks in found.items() for c in checks]
-        show_table(("method", "check", "result", "finding"), rows)
-    failed = sum(check.status == "refuse" for checks in found.values() for check in checks)
+    failed = show_checks("method", found, as_json=as_json)
     say(f"{len(found)} method(s), " + (f"{failed} check(s) do not hold" if failed else "all checks hold"))
     raise typer.Exit(int(failed > 0))
 
@@ -91,18 +86,12 @@ def _of_file(file: Path) -> list[MethodEntry]:
     Raises:
         BadInputError: no such file, it fails while it is run, or it registers none.
     """
+    from vitkd_bench.cli.conforming import registered_by
     from vitkd_bench.plan import MAKERS
-    from vitkd_bench.registry import METHODS, load_extension
-    from vitkd_bench.spec import BadInputError, nearest
+    from vitkd_bench.registry import METHODS
 
-    if not file.is_file():
-        there = [one.name for one in file.parent.glob("*.py")]
-        raise BadInputError(f"{file}: no such file{nearest(file.name, there)}; a Python file is needed")
-    METHODS.names()
-    load_extension(file)
-    own = [entry for entry in METHODS if Path(METHODS.origin(entry.name)).resolve() == file.resolve()]
-    if not own:
-        raise BadInputError(f"{file}: registers no method; @METHODS.register(...) puts a class on the shelf")
+    none = "registers no method; @METHODS.register(...) puts a class on the shelf"
+    own = [METHODS.get(name) for name in registered_by(file, METHODS, none)]
     trained = [entry for entry in own if entry.kind not in MAKERS]
     for entry in own:
         if entry not in trained and trained:

@@ -12,7 +12,7 @@ import typer
 from vitkd_bench.cli.console import say, show, show_json, show_table, stderr
 
 if TYPE_CHECKING:
-    from vitkd_bench.diagnose import Check, Verdict
+    from vitkd_bench.diagnose import Verdict
     from vitkd_bench.diagnose.preflight import Watch
     from vitkd_bench.spec import Backend, Teacher
 
@@ -135,36 +135,19 @@ def conform(
 
     The teachers of an installed package are those of the file that its entry point names.
     """
+    from vitkd_bench.cli.conforming import registered_by, show_checks
     from vitkd_bench.diagnose import conformance
-    from vitkd_bench.registry import TEACHERS, load_extension
-    from vitkd_bench.spec import BadInputError, nearest
+    from vitkd_bench.registry import TEACHERS
 
-    if not file.is_file():
-        there = [one.name for one in file.parent.glob("*.py")]
-        raise BadInputError(f"{file}: no such file{nearest(file.name, there)}; a Python file is needed")
-    before = set(TEACHERS.names())
-    load_extension(file)
-    origins = {name: Path(TEACHERS.origin(name)).resolve() for name in TEACHERS.names()}
-    own = [n for n, origin in origins.items() if n not in before or origin == file.resolve()]
-    if not own:
-        raise BadInputError(f"{file}: registers no teacher; TEACHERS.register(...) puts one on the shelf")
-    found = {name: conformance(TEACHERS.get(name)) for name in own}
-    if as_json:
-        show_json({name: [check.plain() for check in checks] for name, checks in found.items()})
-    else:
-        rows = [(name, c.name, _word(c), c.finding) for name, checks in found.items() for c in checks]
-        show_table(("teacher", "check", "result", "finding"), rows)
-    failed = sum(c.status == "refuse" for checks in found.values() for c in checks)
+    none = "registers no teacher; TEACHERS.register(...) puts one on the shelf"
+    found = {name: conformance(TEACHERS.get(name)) for name in registered_by(file, TEACHERS, none)}
+    failed = show_checks("teacher", found, as_json=as_json)
     say(
-        f"{len(own)} teacher(s), {failed} check(s) do not hold"
+        f"{len(found)} teacher(s), {failed} check(s) do not hold"
         if failed
-        else f"{len(own)} teacher(s) conform"
+        else f"{len(found)} teacher(s) conform"
     )
     raise typer.Exit(int(failed > 0))
-
-
-def _word(check: Check) -> str:
-    return "fails" if check.status == "refuse" else "holds"
 
 
 def _backend(teacher: Teacher, backend: str | None) -> Backend | None:

@@ -105,8 +105,10 @@ class VirtualTeacher(Control):
 
     def fit(self, teacher: Network | None, batches: Iterable[Batch]) -> None:
         """Average the teacher's probabilities by class: (K, K), a row a class."""
-        if self.config.soft_labels == "uniform" or teacher is None:
+        if self.config.soft_labels == "uniform":
             return
+        if teacher is None:
+            raise TypeError("virtual_teacher averages what a teacher says, and none was given")
         classes = len(self.cell.dataset.classes)
         total = torch.zeros(classes, classes, dtype=torch.float64)
         for batch in batches:
@@ -121,8 +123,10 @@ class VirtualTeacher(Control):
         if labels is None or teacher.logits is None:
             return teacher
         own = class_logits(teacher, self.cell)
-        if self.soft_labels is None:
+        if self.config.soft_labels == "uniform":
             return with_class_logits(teacher, self.cell, torch.zeros_like(own))
+        if self.soft_labels is None:
+            raise TypeError("virtual_teacher gathers its soft labels in `fit`, which was not called")
         rows = self.soft_labels.to(own)[labels]
         logs = rows.clamp_min(torch.finfo(own.dtype).tiny).log()
         return with_class_logits(teacher, self.cell, logs)

@@ -96,6 +96,7 @@ class ShuffledOutputs(Shuffled):
 
 
 def _of(order: Tensor, call: AttentionCall) -> AttentionCall:
-    own = call.bias is not None and call.bias.dim() == 4 and len(call.bias) == len(order)
-    bias = call.bias[order] if own and call.bias is not None else call.bias
+    bias = call.bias
+    if bias is not None and bias.dim() == 4 and len(bias) == len(order):
+        bias = bias[order]
     return replace(call, q=call.q[order], k=call.k[order], v=call.v[order], bias=bias)

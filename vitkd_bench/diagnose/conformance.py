@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 
 import torch
+from torch import nn
 
 from vitkd_bench.contracts import taps
 from vitkd_bench.diagnose.parts import (
@@ -18,7 +19,7 @@ from vitkd_bench.diagnose.parts import (
     parameters_of,
     tensors_of,
 )
-from vitkd_bench.diagnose.verdict import TO_BE_FILLED_IN, Check
+from vitkd_bench.diagnose.verdict import TO_BE_FILLED_IN, Check, kit_check
 from vitkd_bench.fetch.locations import parse_location
 from vitkd_bench.networks import ViT, build_teacher, create_student, differences, read_architecture
 from vitkd_bench.networks.optional import optional_package
@@ -53,10 +54,7 @@ def _run(name: str, check: Callable[[Teacher], Iterator[str]], teacher: Teacher)
         wrong = list(check(teacher))
     except (VitkdError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         wrong = [" ".join(str(error).split()) or type(error).__name__]
-    if wrong:
-        return Check(name=name, status="refuse", finding="; ".join(wrong))
-    doc = (check.__doc__ or name).splitlines()[0].rstrip(".")
-    return Check(name=name, status="pass", finding=doc)
+    return kit_check(name, check, wrong)
 
 
 def facts_are_told(teacher: Teacher) -> Iterator[str]:
@@ -94,10 +92,8 @@ def built_as_claimed(teacher: Teacher) -> Iterator[str]:
     with unfilled_parameters():
         own = ViT(teacher.architecture)
     for backend in list(dict.fromkeys(offered)) or [None]:
-        # open_clip keeps the initial value of a layer scale in the parameter alone
-        filled = backend == "open_clip" and teacher.architecture.components.layer_scale is not None
         try:
-            module = build_teacher(teacher, teacher.architecture, backend, unfilled=not filled)
+            module = _built(teacher, backend)
         except VitkdError as error:
             yield f"{backend or 'own'}: {error}"
             continue
@@ -107,6 +103,13 @@ def built_as_claimed(teacher: Teacher) -> Iterator[str]:
         found = parameters_of(module, labels=teacher.head is not None)
         if backend == (offered or [None])[0] and teacher.parameters not in {None, found}:
             yield f"parameters: {teacher.parameters:,} claimed, {found:,} found"
+
+
+def _built(teacher: Teacher, backend: Backend | None) -> nn.Module:
+    """Build it without weights, as far as its parts can then be read off."""
+    # open_clip keeps the initial value of a layer scale in the parameter alone
+    filled = backend == "open_clip" and teacher.architecture.components.layer_scale is not None
+    return build_teacher(teacher, teacher.architecture, backend, unfilled=not filled)
 
 
 def natives_differ_by_components(teacher: Teacher) -> Iterator[str]:
@@ -197,10 +200,8 @@ def _own_keys_unused(teacher: Teacher, source: WeightSource) -> str:
     """Name the first key of the network itself that a pattern of `unused` would leave aside."""
     if not source.unused:
         return ""
-    single = teacher.model_copy(update={"sources": (source,)})
-    filled = source.backend == "open_clip" and teacher.architecture.components.layer_scale is not None
     try:
-        own = build_teacher(single, teacher.architecture, unfilled=not filled).state_dict()
+        own = _built(teacher.model_copy(update={"sources": (source,)}), source.backend).state_dict()
     except VitkdError:
         return ""  # the check of what is built says why
     prefix = VISUAL if source.backend == "open_clip" else ""  # the names in the file

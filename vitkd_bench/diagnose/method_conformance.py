@@ -20,7 +20,7 @@ from vitkd_bench.diagnose.method_steps import (
     student_learns,
     taps_are_read,
 )
-from vitkd_bench.diagnose.verdict import Check
+from vitkd_bench.diagnose.verdict import Check, kit_check
 from vitkd_bench.plan import MAKERS
 from vitkd_bench.registry import MethodEntry
 from vitkd_bench.spec import BadInputError
@@ -65,6 +65,4 @@ def checked(name: str, bench: Bench) -> Check:
         wrong = list(check(bench))
     except Exception as error:  # noqa: BLE001  (a stranger's method may raise anything; the finding says what)
         wrong = [in_words(error)]
-    if wrong:
-        return Check(name=name, status="refuse", finding="; ".join(wrong))
-    return Check(name=name, status="pass", finding=(check.__doc__ or name).splitlines()[0].rstrip("."))
+    return kit_check(name, check, wrong)

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from vitkd_bench.contracts import CellFacts
 from vitkd_bench.diagnose.method_bench import Bench, in_words, take_step
 from vitkd_bench.engine.trainee import Trainee
-from vitkd_bench.networks import ViT, ViTNetwork, initialise
+from vitkd_bench.networks import draw_teacher
 from vitkd_bench.plan.teachers import PlannedTeacher
 from vitkd_bench.plan.uses import refused
 from vitkd_bench.plan.variants import Variant
@@ -91,7 +91,7 @@ def _two_steps(bench: Bench, facts: CellFacts, config: Settings) -> None:
     """Train in a cell that is not refused."""
     entry, data = bench.entry, bench.run.dataset
     cell = _as_met(entry, config, replace(facts, train_size=len(bench.setting.splits.train)))
-    network = drawn_teacher(cell.teacher) if cell.teacher else None
+    network = draw_teacher(cell.teacher, cell.teacher.architecture, 1, "small") if cell.teacher else None
     use = MethodUse(name=entry.name, version=entry.version, settings=config.declared())
     run = Run(student=cell.student, method=use, dataset=data, recipe=bench.run.recipe, seed=0)
     trainee = Trainee(run, cell, len(data.classes), torch.device("cpu"))
@@ -114,11 +114,3 @@ def _as_met(entry: MethodEntry, config: Settings, cell: CellFacts) -> CellFacts:
     head = Head(kind="labels", label_space=cell.dataset.label_space, num_classes=len(cell.dataset.classes))
     contract = cell.teacher and cell.teacher.model_copy(update={"architecture": made, "head": head})
     return replace(cell, teacher=contract, teacher_architecture=made)
-
-
-def drawn_teacher(contract: Teacher) -> ViTNetwork:
-    """Build a teacher whose every weight is drawn, frozen."""
-    classes = contract.head.num_classes if contract.head else 0
-    vit = ViT(contract.architecture, classes)
-    initialise(vit, seed=1, law="small")
-    return ViTNetwork(vit, contract.architecture, contract.pixels, frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from vitkd_bench.spec import Frozen
@@ -23,6 +24,16 @@ class Check(Frozen):
     status: Status
     finding: str
     figures: dict[str, float] = {}
+
+
+def kit_check(name: str, check: Callable[..., object], wrong: Sequence[str]) -> Check:
+    """Make what a conformance kit says of one check: `refuse` with all that is wrong, else `pass`.
+
+    What a check that passes finds is its promise, the first line of its docstring.
+    """
+    if wrong:
+        return Check(name=name, status="refuse", finding="; ".join(wrong))
+    return Check(name=name, status="pass", finding=(check.__doc__ or name).splitlines()[0].rstrip("."))
 
 
 class Verdict(Frozen):

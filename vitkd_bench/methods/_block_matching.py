@@ -35,13 +35,13 @@ def over_blocks(parts: Sequence[Tensor], over: Over) -> Tensor:
 
 
 def refuse_unpaired(student: Sequence[object], teacher: Sequence[object]) -> None:
-    """Refuse lists of calls that cannot be paired by position.
+    """Refuse lists, an entry a block, that cannot be paired by position.
 
     Raises:
-        ValueError: no calls, or not as many on both sides.
+        ValueError: no blocks, or not as many on both sides.
     """
     if not student or len(student) != len(teacher):
-        raise ValueError(f"as many blocks on both sides, at least one: got {len(student)} and {len(teacher)}")
+        raise ValueError(f"as many blocks on both sides, at least one: {len(student)}, {len(teacher)}")
 
 
 def squared_difference(student: Tensor, teacher: Tensor, what: str) -> Tensor:

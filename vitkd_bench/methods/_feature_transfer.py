@@ -164,11 +164,6 @@ def wider_student(cell: CellFacts, because: str) -> str | None:
     return f"widths: student {student}, teacher {teacher}; {because}" if student > teacher else None
 
 
-def exact(tensor: Tensor) -> Tensor:
-    """Bring a tensor to float32 or better: squares of features leave the range of half precision."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
 def on_common_grid(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Average patch tokens (B, P, D) of square grids down to the smaller of both grids."""
     side = round(min(student.shape[1], teacher.shape[1]) ** 0.5)

@@ -35,8 +35,3 @@ def other_logits(logits: Tensor, labels: Tensor) -> Tensor:
     """
     others = torch.arange(logits.shape[1] - 1, device=logits.device)
     return logits.gather(1, others + (others >= labels.unsqueeze(1)))
-
-
-def at_least_single(logits: Tensor) -> Tensor:
-    """Give logits in float32 or more: in half precision the small constants that guard a division are 0."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

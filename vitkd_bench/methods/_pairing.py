@@ -7,6 +7,7 @@ from typing import Literal
 from vitkd_bench.attention import AttentionCall, select_tokens
 from vitkd_bench.contracts import CellFacts, Features
 from vitkd_bench.methods._layers import Choice, blocks_of, heads_of, paired_blocks
+from vitkd_bench.methods._shared_tokens import common_tokens
 from vitkd_bench.spec import Architecture, BadInputError
 
 Match = Literal["exact", "experimental_nearest"]
@@ -87,7 +88,9 @@ def teacher_calls(teacher: Features, blocks: tuple[int, ...], cell: CellFacts) -
 
     Where the student has all of the teacher's tokens these are the calls as they were read.
     """
-    kept = _kept(cell)
+    if cell.teacher_architecture is None:
+        raise TypeError("attention transfer needs a teacher, and none was given")
+    kept = common_tokens(cell.teacher_architecture, cell.student)
     return {block: select_tokens(teacher.attention[block], kept) for block in blocks}
 
 
@@ -104,17 +107,6 @@ def left_out(cell: CellFacts) -> tuple[str, ...]:
         "student lacks; what is left of each row is normalised again"
     )
     return (note,)
-
-
-def _kept(cell: CellFacts) -> tuple[int, ...]:
-    """Positions of the student's tokens among the teacher's: class token, registers, patches."""
-    teacher, student = cell.teacher_architecture, cell.student
-    if teacher is None:
-        raise TypeError("attention transfer needs a teacher, and none was given")
-    first = int(teacher.class_token)
-    class_token = range(int(student.class_token))
-    registers = range(first, first + student.registers)
-    return (*class_token, *registers, *range(teacher.prefix, teacher.tokens))
 
 
 def _unpaired_tokens(student: Architecture, teacher: Architecture) -> str | None:

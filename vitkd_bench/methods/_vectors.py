@@ -1,10 +1,9 @@
-"""What methods of kind relation share: one vector an image on each side, compared in full precision."""
+"""What methods of kind relation share: one vector an image on each side."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, ParamSpec, cast
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -15,8 +14,6 @@ from vitkd_bench.methods._feature_transfer import FeatureTransfer, TransferSetti
 from vitkd_bench.methods._layers import Layers, paired_blocks
 from vitkd_bench.methods._tokens import patches_after
 from vitkd_bench.spec import BadInputError
-
-Arguments = ParamSpec("Arguments")
 
 
 def _pooled_or_blocks(value: object, blocks: ValidatorFunctionWrapHandler) -> Any:
@@ -32,30 +29,6 @@ def _pooled_or_blocks(value: object, blocks: ValidatorFunctionWrapHandler) -> An
 Vectors = Annotated[Layers, WrapValidator(_pooled_or_blocks)]
 """A setting that says what stands for an image: `pooled`, what the head reads, or blocks as in `Layers`, the
 flattened patch tokens after each."""
-
-
-def in_full_precision(loss: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
-    """Run a loss on float32 or better, with autocast off.
-
-    A difference of two Gram matrices, or a distance of near neighbours, does not survive eight bits of
-    mantissa.
-    """
-
-    @functools.wraps(loss)
-    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
-        first = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-        wide_kwargs = {name: _widened(value) for name, value in kwargs.items()}
-        with torch.autocast(first.device.type, enabled=False):
-            found: Tensor = cast("Any", loss)(*map(_widened, args), **wide_kwargs)
-            return found
-
-    return run
-
-
-def _widened(value: object) -> object:
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        return value
-    return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, exact, on_common_grid
+from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, on_common_grid
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.registry import METHODS
 
 
@@ -18,7 +19,7 @@ def at_loss(student: Tensor, teacher: Tensor) -> Tensor:
     teacher is detached. Source: section 3.1, in the reduction of the released code (szagoruyko
     attention-transfer utils.py:18-23); the paper writes half the sum of the distances themselves.
     """
-    ours, theirs = on_common_grid(exact(student), exact(teacher.detach()))
+    ours, theirs = on_common_grid(at_least_single(student), at_least_single(teacher.detach()))
     return F.mse_loss(_map(ours), _map(theirs))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitkd_bench.attention import AttentionCall, AveragedCall, PartialCall, with_heads
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network, taps
@@ -145,9 +145,3 @@ class AttentionCopy(Method):
         """Undo the decay of unused rows."""
         if self.held is not None:
             self.held.restore()
-
-
-def query_key_rows(block: nn.Module) -> Tensor:
-    """Give the query and key rows (2 D, D) of a block's fused weight (3 D, D), as a view into it."""
-    weight = block.get_parameter("attn.qkv.weight")
-    return weight.detach()[: 2 * weight.shape[0] // 3]

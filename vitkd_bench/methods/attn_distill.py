@@ -63,6 +63,9 @@ def attn_distill_loss(
     `mse_logits` what goes into their softmax; the floor of all four is 0. The teacher is detached. Source:
     arXiv:2411.09702, code models_dual_vit.py:277-283, for `ce`; `mse`, `jsd` and `l1` of maps are studied in
     arXiv:2605.07191, `mse_logits` is TinyBERT's (arXiv:1909.10351, equation 7).
+
+    Raises:
+        ValueError: not as many calls on both sides, none, or maps of another shape.
     """
     refuse_unpaired(student, teacher)
     keys = over_keys or OWN[loss].over_keys

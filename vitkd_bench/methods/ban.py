@@ -12,19 +12,13 @@ from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 
 
-def ban_loss(student_logits: Tensor, teacher_logits: Tensor, *, confidence_weighted: bool = False) -> Tensor:
+def ban_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Cross-entropy -sum_k p_t log p_s of logits (B, K) at temperature 1, in nats; its floor is H(p_t).
 
-    Mean over the batch; the teacher is detached. `confidence_weighted` weighs each sample by the teacher's
-    largest probability over the batch's sum of them instead (CWTM, arXiv:1805.04770, section 3.2, where the
-    weight multiplies the loss of the whole row here).
+    Mean over the batch; the teacher is detached. Source: arXiv:1805.04770, section 3.
     """
     target = teacher_logits.detach().softmax(dim=-1)
-    rows = -(target * student_logits.log_softmax(dim=-1)).sum(dim=-1)
-    if not confidence_weighted:
-        return rows.mean()
-    confidence = target.max(dim=-1).values
-    return (confidence / confidence.sum() * rows).sum()
+    return -(target * student_logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 @METHODS.register(

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Network
 from vitkd_bench.methods._feature_transfer import TransferSettings
-from vitkd_bench.methods._vectors import PooledTransfer, in_full_precision, pooled_pair, unit
+from vitkd_bench.methods._precision import in_full_precision
+from vitkd_bench.methods._vectors import PooledTransfer, pooled_pair, unit
 from vitkd_bench.registry import METHODS
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network, taps
 from vitkd_bench.methods._labels import label_loss_of
-from vitkd_bench.methods._logits import teacher_logits
+from vitkd_bench.methods._logits import logits_of, teacher_logits
 from vitkd_bench.methods._stages import embed, stages
 from vitkd_bench.methods.hard import hard_loss
 from vitkd_bench.registry import METHODS
@@ -127,9 +127,9 @@ class DistillationTokenMethod(Method):
         }
 
     def _of_token(self, token: Features, teacher: Features | None, batch: Batch) -> Tensor:
-        if self.config.target == "labels" or token.logits is None:
+        if self.config.target == "labels":
             return label_loss_of(token, batch)
-        return deit_token_loss(token.logits, teacher_logits(teacher, self.cell))
+        return deit_token_loss(logits_of(token), teacher_logits(teacher, self.cell))
 
     def notes(self) -> tuple[str, ...]:
         count = sum(parameter.numel() for parameter in self.token.parameters())

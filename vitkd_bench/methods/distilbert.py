@@ -12,8 +12,9 @@ from vitkd_bench.methods._feature_transfer import architecture_of_teacher
 from vitkd_bench.methods._labels import label_loss_of
 from vitkd_bench.methods._layers import Layers
 from vitkd_bench.methods._logits import logits_of, teacher_logits
+from vitkd_bench.methods._precision import in_full_precision
 from vitkd_bench.methods._shared_tokens import common_tokens, keep, uncommon
-from vitkd_bench.methods._vectors import block_pairs, in_full_precision
+from vitkd_bench.methods._vectors import block_pairs
 from vitkd_bench.methods.kd import kd_loss
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import BadInputError, Settings

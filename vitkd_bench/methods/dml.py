@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +71,7 @@ class DeepMutualLearning(Method, nn.Module):
 
     def meet(self, peers: Sequence[Network]) -> None:
         """Keep the peers, whole networks with their own normalisation."""
-        self.others.extend(peer for peer in peers if isinstance(peer, nn.Module))
+        self.others.extend(cast("nn.Module", peer) for peer in peers)
 
     def step(self, student: Network, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:
         """Run all networks, then let each learn from the labels and from the others."""

@@ -12,12 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, taps
-from vitkd_bench.methods._feature_transfer import (
-    FeatureTransfer,
-    TransferSettings,
-    architecture_of_teacher,
-    exact,
-)
+from vitkd_bench.methods._feature_transfer import FeatureTransfer, TransferSettings, architecture_of_teacher
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.methods._tokens import patches_after
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Architecture
@@ -45,7 +41,7 @@ def fsp_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
 def flows(tokens: Sequence[Tensor]) -> list[Tensor]:
     """Give the flow (B, D, D) between each of the tokens (B, P, D) and the next, float32 or better."""
     with torch.autocast(tokens[0].device.type, enabled=False):
-        return [a.mT @ b / a.shape[1] for a, b in pairwise(map(exact, tokens))]
+        return [a.mT @ b / a.shape[1] for a, b in pairwise(map(at_least_single, tokens))]
 
 
 @METHODS.register(

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vitkd_bench.contracts import Batch, Features, Method, taps
 from vitkd_bench.methods._labels import label_loss_of
-from vitkd_bench.methods._logits import at_least_single, logits_of, teacher_logits
+from vitkd_bench.methods._logits import logits_of, teacher_logits
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 

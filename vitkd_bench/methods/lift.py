@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Network
-from vitkd_bench.methods._feature_transfer import exact
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.methods._widened import WidenedSettings, WidenedStudent
 from vitkd_bench.registry import METHODS
 
@@ -19,7 +19,7 @@ def lift_loss(lifted: Tensor, teacher: Tensor) -> Tensor:
     Mean over every element; the teacher is detached. Source: code of the paper,
     thy960112/From-Per-Image-Low-Rank-to-Encoding-Mismatch, training/widelast/losses.py, `layer_mse_loss`.
     """
-    return F.mse_loss(exact(lifted), exact(teacher.detach()))
+    return F.mse_loss(at_least_single(lifted), at_least_single(teacher.detach()))
 
 
 @METHODS.register(

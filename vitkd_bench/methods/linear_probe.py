@@ -46,8 +46,8 @@ def linear_probe(
     deviation = np.where(deviation > 0, deviation, 1.0)
     standard, held = (features - mean) / deviation, (np.asarray(val[0], np.float64) - mean) / deviation
     found = [_fit(standard, labels, strength) for strength in strengths]
-    worst = [_nll(held, val[1], weight, bias) for weight, bias in found]
-    best = int(np.argmin(worst))
+    losses = [_nll(held, val[1], weight, bias) for weight, bias in found]
+    best = int(np.argmin(losses))
     weight = found[best][0] / deviation
     return Probe(weight, found[best][1] - weight @ mean, strengths[best])
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, Pairing, exact
+from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, Pairing
 from vitkd_bench.methods._layers import Layers
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.registry import METHODS
 
 
@@ -33,7 +34,8 @@ def manifold_loss(
     """
     if len(student) < 2:
         raise ValueError(f"manifold_loss relates the images of a batch, and this batch has {len(student)}")
-    ours, theirs = (F.normalize(x, dim=-1, eps=1e-6) for x in (exact(student), exact(teacher.detach())))
+    sides = student, teacher.detach()
+    ours, theirs = (F.normalize(at_least_single(side), dim=-1, eps=1e-6) for side in sides)
     drawn = torch.randperm(ours.shape[0] * ours.shape[1], device=ours.device)[:samples]
     with torch.autocast(ours.device.type, enabled=False):
         within = _difference(ours, theirs)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import CellFacts
 from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer
+from vitkd_bench.methods._generation import aligned, convolutions
+from vitkd_bench.methods._precision import in_full_precision
 from vitkd_bench.methods._tokens import as_grid
-from vitkd_bench.methods._vectors import in_full_precision
 from vitkd_bench.registry import METHODS
 
 
@@ -62,19 +63,10 @@ class MaskedGenerative(BlockTransfer, nn.Module):
         """Draw one generator for each block, with the map to the teacher's width before it."""
         super().__init__(config, cell)
         widths = cell.student.size.width, self.teacher_architecture.size.width
-        self.align = nn.ModuleDict({str(i): _aligned(*widths) for i in self.pairs})
-        self.generators = nn.ModuleDict({str(i): _generator(widths[1]) for i in self.pairs})
+        self.align = nn.ModuleDict({str(i): aligned(*widths) for i in self.pairs})
+        self.generators = nn.ModuleDict({str(i): convolutions(widths[1]) for i in self.pairs})
 
     def distance(self, student: Tensor, teacher: Tensor, block: int) -> Tensor:
-        aligned = as_grid(self.align[str(block)](student))
-        kept = masked(aligned, self.config.share, self.config.masked)
+        grid = as_grid(self.align[str(block)](student))
+        kept = masked(grid, self.config.share, self.config.masked)
         return mgd_loss(self.generators[str(block)](kept), as_grid(teacher))
-
-
-def _aligned(student: int, teacher: int) -> nn.Module:
-    return nn.Identity() if student == teacher else nn.Linear(student, teacher)
-
-
-def _generator(width: int) -> nn.Module:
-    layers = nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
-    return nn.Sequential(*layers)

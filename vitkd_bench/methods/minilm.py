@@ -17,8 +17,8 @@ from vitkd_bench.methods._feature_transfer import (
     TransferSettings,
     architecture_of_teacher,
 )
+from vitkd_bench.methods._precision import in_full_precision
 from vitkd_bench.methods._shared_tokens import common_tokens, keep, uncommon
-from vitkd_bench.methods._vectors import in_full_precision
 from vitkd_bench.registry import METHODS
 
 

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from vitkd_bench.attention import AttentionCall, attention_distillation
 from vitkd_bench.contracts import Batch, CellFacts, Features, Network, taps
-from vitkd_bench.methods._feature_transfer import FeatureTransfer, TransferSettings, exact
+from vitkd_bench.methods._block_matching import refuse_unpaired
+from vitkd_bench.methods._feature_transfer import FeatureTransfer, TransferSettings
 from vitkd_bench.methods._pairing import left_out, maps_differ, teacher_calls
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.methods._tokens import patches_after
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Architecture
@@ -32,12 +34,11 @@ def mobilebert_loss(
     Raises:
         ValueError: no block, or another number on the other side.
     """
-    if not student or len(student) != len(teacher):
-        raise ValueError(f"as many blocks on both sides, at least one: {len(student)}, {len(teacher)}")
-    blocks = [
-        F.mse_loss(exact(ours), exact(theirs.detach())) + attention_distillation(call, target, loss="kl")
-        for (ours, call), (theirs, target) in zip(student, teacher, strict=True)
-    ]
+    refuse_unpaired(student, teacher)
+    blocks = []
+    for (ours, call), (theirs, target) in zip(student, teacher, strict=True):
+        tokens = F.mse_loss(at_least_single(ours), at_least_single(theirs.detach()))
+        blocks.append(tokens + attention_distillation(call, target, loss="kl"))
     return torch.stack(blocks).sum()
 
 

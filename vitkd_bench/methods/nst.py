@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, exact, on_common_grid
+from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, on_common_grid
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.registry import METHODS
 
 
@@ -21,7 +22,7 @@ def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
     by rounding and keeps no D x D array. The teacher is detached. Source: section 4, polynomial kernel with
     d = 2 and c = 0, in the reduction of HobbitLong/RepDistiller distiller_zoo/NST.py.
     """
-    ours, theirs = on_common_grid(exact(student), exact(teacher.detach()))
+    ours, theirs = on_common_grid(at_least_single(student), at_least_single(teacher.detach()))
     with torch.autocast(ours.device.type, enabled=False):
         difference = _mean_outer_product(ours) - _mean_outer_product(theirs)
     return difference.square().sum(dim=(1, 2)).mean()

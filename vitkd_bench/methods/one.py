@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, Network, taps
 from vitkd_bench.methods._labels import label_loss, label_loss_of
-from vitkd_bench.methods._logits import at_least_single, logits_of
+from vitkd_bench.methods._logits import logits_of
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.methods._tokens import patches_after
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings

@@ -5,13 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from vitkd_bench.methods._vectors import (
-    VectorSettings,
-    VectorTransfer,
-    at_least_two,
-    in_full_precision,
-    unit,
-)
+from vitkd_bench.methods._precision import in_full_precision
+from vitkd_bench.methods._vectors import VectorSettings, VectorTransfer, at_least_two, unit
 from vitkd_bench.registry import METHODS
 
 

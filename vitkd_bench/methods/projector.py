@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitkd_bench.contracts import CellFacts
-from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, exact
+from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.registry import METHODS
 
 Norm = Literal["none", "layer", "batch"]
@@ -24,7 +25,7 @@ def projector_loss(projected: Tensor, teacher: Tensor, norm: Norm = "none") -> T
     sides would shrink the loss to nothing. Source: Romero et al., section 2.2, equation 3, with a linear
     regressor; `batch` is ProjectorKD of Distillation-Dynamics (arXiv:2511.06848) without its learned scales.
     """
-    guess, target = exact(projected), exact(teacher.detach())
+    guess, target = at_least_single(projected), at_least_single(teacher.detach())
     if norm == "layer":
         target = F.layer_norm(target, target.shape[-1:])
     if norm == "batch":

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method
 from vitkd_bench.methods._labels import label_loss_of
-from vitkd_bench.methods._logits import at_least_single, logits_of
+from vitkd_bench.methods._logits import logits_of
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 

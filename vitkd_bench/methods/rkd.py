@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vitkd_bench.contracts import Batch, Features
 from vitkd_bench.methods._feature_transfer import TransferSettings
-from vitkd_bench.methods._vectors import PooledTransfer, at_least_two, in_full_precision, pooled_pair, unit
+from vitkd_bench.methods._precision import in_full_precision
+from vitkd_bench.methods._vectors import PooledTransfer, at_least_two, pooled_pair, unit
 from vitkd_bench.registry import METHODS
 
 

@@ -7,13 +7,8 @@ from pydantic import Field
 from torch import Tensor
 
 from vitkd_bench.contracts import Batch, Features
-from vitkd_bench.methods._vectors import (
-    Vectors,
-    VectorSettings,
-    VectorTransfer,
-    at_least_two,
-    in_full_precision,
-)
+from vitkd_bench.methods._precision import in_full_precision
+from vitkd_bench.methods._vectors import Vectors, VectorSettings, VectorTransfer, at_least_two
 from vitkd_bench.registry import METHODS
 
 PUBLISHED_BATCH = 64  # at which 3000 was chosen

@@ -6,7 +6,8 @@ from pydantic import Field
 from torch import Tensor
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, TeacherRun, taps
-from vitkd_bench.methods._logits import at_least_single, logits_of, teacher_logits
+from vitkd_bench.methods._logits import logits_of, teacher_logits
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.methods.stored_outputs import largest, spread
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings

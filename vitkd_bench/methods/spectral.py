@@ -8,14 +8,9 @@ from pydantic import Field
 from torch import Tensor
 
 from vitkd_bench.contracts import CellFacts
-from vitkd_bench.methods._feature_transfer import (
-    BlockSettings,
-    BlockTransfer,
-    Pairing,
-    exact,
-    wider_student,
-)
+from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, Pairing, wider_student
 from vitkd_bench.methods._layers import Layers
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.methods._tokens import as_grid
 from vitkd_bench.registry import METHODS
 
@@ -33,7 +28,7 @@ def spectral_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Raises:
         ValueError: the student has more channels than the teacher.
     """
-    ours, target = exact(student), channels_pooled(teacher.detach(), student.shape[-1])
+    ours, target = at_least_single(student), channels_pooled(teacher.detach(), student.shape[-1])
     difference = torch.fft.rfft2(as_grid(ours), norm="ortho") - torch.fft.rfft2(as_grid(target), norm="ortho")
     return torch.view_as_real(difference).square().mean()
 
@@ -46,7 +41,7 @@ def channels_pooled(tokens: Tensor, width: int) -> Tensor:
     """
     if width > tokens.shape[-1]:
         raise ValueError(f"{tokens.shape[-1]} channels of the teacher cannot be pooled to {width}")
-    return F.adaptive_avg_pool1d(exact(tokens), width)
+    return F.adaptive_avg_pool1d(at_least_single(tokens), width)
 
 
 class SpectralSettings(BlockSettings):

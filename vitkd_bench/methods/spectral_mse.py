@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from vitkd_bench.methods._feature_transfer import exact
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.methods.spectral import PooledChannels, SpectralSettings, channels_pooled
 from vitkd_bench.registry import METHODS
 
@@ -20,7 +20,7 @@ def spectral_mse_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Raises:
         ValueError: the student has more channels than the teacher.
     """
-    ours, target = exact(student), channels_pooled(teacher.detach(), student.shape[-1])
+    ours, target = at_least_single(student), channels_pooled(teacher.detach(), student.shape[-1])
     return F.mse_loss(ours, target)
 
 

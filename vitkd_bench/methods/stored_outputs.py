@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vitkd_bench.contracts import Method
-from vitkd_bench.methods._logits import at_least_single
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.registry import METHODS
 from vitkd_bench.spec import Settings
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from vitkd_bench.contracts import Batch, CellFacts, Features, taps
 from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, architecture_of_teacher
 from vitkd_bench.methods._layers import Layers
+from vitkd_bench.methods._precision import in_full_precision
 from vitkd_bench.methods._shared_tokens import common_tokens, keep, uncommon
-from vitkd_bench.methods._vectors import in_full_precision
 from vitkd_bench.registry import METHODS
 
 MASKED = -100.0  # a score from here down is one of a masked key

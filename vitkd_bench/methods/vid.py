@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import CellFacts
 from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, on_common_grid
-from vitkd_bench.methods._vectors import in_full_precision
+from vitkd_bench.methods._precision import in_full_precision
 from vitkd_bench.registry import METHODS
 
 FLOOR = 1e-5  # of a variance

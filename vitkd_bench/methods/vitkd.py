@@ -8,9 +8,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, taps
-from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, Pairing, exact
+from vitkd_bench.methods._feature_transfer import BlockSettings, BlockTransfer, Pairing
+from vitkd_bench.methods._generation import aligned, convolutions
 from vitkd_bench.methods._layers import Layers
 from vitkd_bench.methods._masking import random_mask
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.methods._tokens import as_grid, patches_after
 from vitkd_bench.registry import METHODS
 
@@ -22,7 +24,7 @@ def vitkd_loss(mimicked: Tensor, teacher: Tensor) -> Tensor:
     and divides by B: its weight 3e-5 is 3e-5 x 2 N D here, 4.5 for two blocks of 196 tokens and width 384.
     Source: section 3 (mimicking); code yzd-v/cls_KD mmcls/models/dis_losses/vitkd.py:68.
     """
-    return F.mse_loss(exact(mimicked), exact(teacher.detach()))
+    return F.mse_loss(at_least_single(mimicked), at_least_single(teacher.detach()))
 
 
 def vitkd_generation_loss(generated: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -32,7 +34,7 @@ def vitkd_generation_loss(generated: Tensor, teacher: Tensor, mask: Tensor) -> T
     sums, divides by B and by the share that is masked: its weight 3e-6 is 3e-6 x N D here. Source: section 3
     (generation); code vitkd.py:71-89.
     """
-    guess, target = exact(generated), exact(teacher.detach())
+    guess, target = at_least_single(generated), at_least_single(teacher.detach())
     per_token = (guess - target).square().mean(dim=-1)
     return (per_token * mask).sum() / mask.sum().clamp_min(1)
 
@@ -43,9 +45,7 @@ class Generator(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.zeros(width))
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
-        )
+        self.convolutions = convolutions(width)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Generate all tokens (B, N, D) of a square grid from those that `mask` (B, N) leaves."""
@@ -95,8 +95,8 @@ class ViTKD(BlockTransfer, nn.Module):
         """Draw the linear layers and the generator."""
         super().__init__(config, cell)
         ours, theirs = cell.student.size.width, self.teacher_architecture.size.width
-        self.aligned = nn.ModuleDict({str(block): _aligned(ours, theirs) for block in self.pairs})
-        self.aligned_last = _aligned(ours, theirs)
+        self.aligned = nn.ModuleDict({str(block): aligned(ours, theirs) for block in self.pairs})
+        self.aligned_last = aligned(ours, theirs)
         self.generator = Generator(theirs)
 
     @property
@@ -128,10 +128,6 @@ class ViTKD(BlockTransfer, nn.Module):
         images, places = tokens.shape[:2]
         mask = random_mask(images, places, self.config.mask, tokens.device)
         return vitkd_generation_loss(self.generator(tokens, mask), target, mask)
-
-
-def _aligned(student: int, teacher: int) -> nn.Module:
-    return nn.Identity() if student == teacher else nn.Linear(student, teacher)
 
 
 def _normalised(tokens: Tensor) -> Tensor:

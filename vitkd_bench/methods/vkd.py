@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, taps
-from vitkd_bench.methods._feature_transfer import FeatureTransfer, TransferSettings, exact, wider_student
+from vitkd_bench.methods._feature_transfer import FeatureTransfer, TransferSettings, wider_student
+from vitkd_bench.methods._precision import at_least_single
 from vitkd_bench.methods._tokens import patches_after
 from vitkd_bench.registry import METHODS
 
@@ -20,7 +21,7 @@ def vkd_loss(projected: Tensor, teacher: Tensor, *, target_norm: bool = True) ->
     channels (eps 1e-5, no learned scale), so that no scale or shift of a sample plays a part. The teacher is
     detached. Source: section 3; code roymiles/VkD engine.py:90-99.
     """
-    guess, target = exact(projected), exact(teacher.detach())
+    guess, target = at_least_single(projected), at_least_single(teacher.detach())
     if target_norm:
         target = F.layer_norm(target, target.shape[-1:])
     return F.smooth_l1_loss(guess, target)

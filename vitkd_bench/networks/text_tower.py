@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vitkd_bench.networks.optional import optional_package
 from vitkd_bench.networks.unfilled import unfilled_parameters
 from vitkd_bench.networks.weights import misfit, read_weights
+from vitkd_bench.registry.placing import by_rules
 from vitkd_bench.spec import BadInputError, Teacher, nearest
 
 TOWER, PROJECTION, SCALE, BIAS = "tower", "projection", "logit_scale", "logit_bias"
@@ -188,7 +189,7 @@ def _from_hub(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif name == "text_projection.weight":
             found["text_projection"] = stored[name].T
         elif name.startswith("text_model.") and not _joined_or_no_weight(name):
-            found[_renamed(name)] = stored[name]
+            found[by_rules(name, HUB_RULES)] = stored[name]
     return found
 
 
@@ -198,11 +199,3 @@ def _has(stored: Mapping[str, Tensor], query: str, part: str) -> bool:
 
 def _joined_or_no_weight(name: str) -> bool:
     return name == HUB_NO_WEIGHTS or re.fullmatch(HUB_LAYER + r"self_attn\.[kv]_proj\.\w+", name) is not None
-
-
-def _renamed(name: str) -> str:
-    for pattern, form in HUB_RULES:
-        found = re.fullmatch(pattern, name)
-        if found:
-            return found.expand(form)
-    return name

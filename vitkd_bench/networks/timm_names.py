@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitkd_bench.networks.anatomy import anatomy_of
 from vitkd_bench.networks.components import SHARED_TABLES
+from vitkd_bench.registry.placing import by_rules
 from vitkd_bench.spec import Architecture, BadInputError
 
 INNER = r"(?:(?:visual|trunk|vision_model|vit|deit|beit|dinov2|dinov2_with_registers)\.)*"
@@ -77,16 +78,8 @@ def timm_weights(module: nn.Module, architecture: Architecture) -> dict[str, Ten
 def _renamed(name: str, blocks: str) -> str:
     inside = re.fullmatch(rf"{re.escape(blocks)}\.(\d+)\.(.+)", name)
     if inside:
-        return f"blocks.{inside[1]}.{_by_rules(inside[2], WITHIN)}"
-    return _by_rules(re.sub(f"^{INNER}", "", name), OUTSIDE)
-
-
-def _by_rules(name: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, form in rules:
-        found = re.fullmatch(pattern, name)
-        if found:
-            return found.expand(form)
-    return name
+        return f"blocks.{inside[1]}.{by_rules(inside[2], WITHIN)}"
+    return by_rules(re.sub(f"^{INNER}", "", name), OUTSIDE)
 
 
 def _share_table(named: dict[str, Tensor], depth: int) -> None:

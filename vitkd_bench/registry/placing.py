@@ -1,7 +1,8 @@
-"""One tensor at one place: what every renaming of a file's tensors ends with."""
+"""What every renaming of a file's tensors begins and ends with: rules of names, one tensor at one place."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -25,3 +26,12 @@ def placed(found: Iterable[tuple[str, str, Held]]) -> dict[str, Held]:
             )
         at[place], came[place] = tensor, name
     return at
+
+
+def by_rules(name: str, rules: Iterable[tuple[str, str]]) -> str:
+    """Rename by the first pattern that fits the whole name, to its form (`re.Match.expand`); else keep it."""
+    for pattern, form in rules:
+        found = re.fullmatch(pattern, name)
+        if found:
+            return found.expand(form)
+    return name

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vitkd_bench.registry.placing import placed
+from vitkd_bench.registry.placing import by_rules, placed
 from vitkd_bench.spec import SIZES, Accuracy, Architecture, Components, Head, WeightSource
 
 IMAGENET_1K = ("imagenet1k", "tiny_imagenet")
@@ -102,13 +101,5 @@ def renamed(tensors: Mapping[str, Any], rules: Iterable[tuple[str, str]]) -> dic
     Raises:
         BadInputError: two tensors would have the same name.
     """
-    compiled = [(re.compile(pattern), form) for pattern, form in rules]
-    return placed((name, _rename(name, compiled), tensor) for name, tensor in tensors.items())
-
-
-def _rename(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
-    for pattern, form in rules:
-        found = pattern.fullmatch(name)
-        if found:
-            return found.expand(form)
-    return name
+    rules = tuple(rules)
+    return placed((name, by_rules(name, rules), tensor) for name, tensor in tensors.items())
