@@ -15,7 +15,11 @@ def test_by_hand() -> None:
     teacher = torch.tensor([[0.9, 0.1], [0.6, 0.4]], dtype=torch.float64)
     expected = ((teacher * (teacher / student).log()).sum(dim=1)).mean()
     found = fidelity(student.log(), teacher.log())
-    assert found == {"agreement": 0.5, "kl": pytest.approx(float(expected), rel=1e-12)}
+    each = (teacher * (teacher / student).log()).sum(dim=1)
+    errors = {"agreement_se": 0.5, "kl_se": pytest.approx(float(each.std()) / 2**0.5)}
+    assert found == {"agreement": 0.5, "kl": pytest.approx(float(expected), rel=1e-12), **errors}
+    one = fidelity(student[:1].log(), teacher[:1].log())
+    assert set(one) == {"agreement", "kl"}
 
 
 @given(st.integers(1, 40), st.integers(2, 12), st.integers(0, 1000), st.floats(0.1, 5))
@@ -23,7 +27,9 @@ def test_laws(samples: int, classes: int, seed: int, scale: float) -> None:
     """Zero and one against itself, never negative, blind to a constant, equal to torch's own KL."""
     generator = torch.Generator().manual_seed(seed)
     student, teacher = torch.randn(2, samples, classes, generator=generator, dtype=torch.float64) * scale
-    assert fidelity(student, student) == {"agreement": 1.0, "kl": 0.0}
+    itself = fidelity(student, student)
+    assert (itself["agreement"], itself["kl"]) == (1.0, 0.0)
+    assert {itself.get(name, 0.0) for name in ("agreement_se", "kl_se")} == {0.0}
     found = fidelity(student, teacher)
     kl = torch.nn.functional.kl_div(
         student.log_softmax(1), teacher.log_softmax(1), reduction="batchmean", log_target=True

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitkd_bench.measures import classification, predictions
+from vitkd_bench.measures import arrays, classification, predictions
 from vitkd_bench.spec import VitkdError
 
 
@@ -65,3 +65,17 @@ def test_ids_have_to_fit() -> None:
     """A missing id is refused."""
     with pytest.raises(VitkdError, match="1 ids for 2 samples"):
         predictions(torch.zeros(2, 3), torch.zeros(2), ["a"])
+    with pytest.raises(VitkdError, match="1 answers over all for 2 samples"):
+        predictions(torch.zeros(2, 3), torch.zeros(2), ["a", "b"], torch.zeros(1))
+
+
+def test_rows_at_once_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split that is packed a few rows at a time gives the same arrays."""
+    given, labels, ids = scores(101, 12)
+    whole = predictions(given, labels, ids)
+    monkeypatch.setattr(arrays, "BLOCK", 100)
+    found = predictions(given, labels, ids)
+    assert {name: array.tolist() for name, array in found.items()} == {
+        name: array.tolist() for name, array in whole.items()
+    }
+    assert {name: array.dtype for name, array in found.items()} == {k: v.dtype for k, v in whole.items()}

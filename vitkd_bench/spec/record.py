@@ -37,7 +37,9 @@ class Record(Frozen):
 
     `metrics` and `metrics_val_selected` are by split (`val`, `test`, `digits/rotate` ...) and then by name:
     `n` a count, `top1`, `top5`, `mean_per_class`, `ece`, `agreement` fractions in [0, 1], `nll` and `kl`
-    in nats. `curve` holds one entry an epoch. `gradient_norms` are those of the parts of the loss, weights
+    in nats, `brier` in [0, 2]; `<name>_se` is a standard error over samples in the same unit. Of a shift set
+    `top1_over_all`, `clean_<name>` (the same classes without shift), `drop`, `drop_over_all`; of a long tail
+    `head_top1`, `medium_top1`, `tail_top1`. Records that were made earlier have fewer names. `curve` holds one entry an epoch. `gradient_norms` are those of the parts of the loss, weights
     included, on the student over the first hundredth of the steps. `baseline` is the run id of `none` with
     the same student, data, recipe, seed.
     """
