@@ -168,7 +168,7 @@ def test_mixed_images_go_through_the_engine(tmp_path: Path) -> None:
         torch.device("cpu"),
     )
     made.prepare(None, lambda: iter(()))
-    stream = TrainStream(open_splits(digits(), (), 8).train, made.run.recipe, 0, native_size=8)
+    stream = TrainStream(open_splits(digits(), (), 8).train, made.run.recipe, 0)
     for batch in stream:
         made.train_step(Part(batch), None, len(stream))
     made.end_epoch({})

@@ -17,6 +17,7 @@ from vitkd_bench.engine.evaluation import log_probabilities
 from vitkd_bench.engine.setting import Setting, settle
 from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.pipeline import plain_batches
+from vitkd_bench.pipeline.decoded import Decoded
 from vitkd_bench.records import Preparations, Store
 from vitkd_bench.spec import Pack, Plan, Run
 
@@ -222,9 +223,9 @@ def test_at_test_the_class_is_not_told(plan: Plan, preparations: Preparations) -
     for trainee in setting.trainees:
         trainee.prepare(setting.teacher, list)
     val = setting.splits.val
-    relabelled = type(val)(val.images, val.labels[::-1].copy(), val.ids)
-    one = log_probabilities(setting.trainees, setting.teacher, val, setting.device)
-    other = log_probabilities(setting.trainees, setting.teacher, relabelled, setting.device)
+    relabelled = Decoded(val.images, val.labels[::-1].copy(), val.ids)
+    one = log_probabilities(setting.trainees, setting.teacher, val, setting.showing)
+    other = log_probabilities(setting.trainees, setting.teacher, relabelled, setting.showing)
     assert all((a == b).all() for a, b in zip(one, other, strict=True))
     own, shuffled, own_at_test = one
     assert (own == own_at_test).all()

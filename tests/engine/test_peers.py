@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.engine.conftest import SUITE, PlanOf
-from vitkd_bench.engine import Interrupted, PackOptions, evaluation, run_pack
+from vitkd_bench.engine import Interrupted, PackOptions, run_pack
 from vitkd_bench.engine.setting import settle
+from vitkd_bench.engine.showing import EVALUATED
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.records import Preparations, Store
@@ -151,7 +152,7 @@ def test_a_teacher_whose_weights_alone_are_taken_runs_in_no_step(
     record = store.read(run.id)
     assert record is not None
     assert record.status == "done"
-    evaluated = sum(math.ceil(metrics["n"] / evaluation.BATCH) for metrics in record.metrics.values())
+    evaluated = sum(math.ceil(metrics["n"] / EVALUATED) for metrics in record.metrics.values())
     assert asked == [frozenset({"logits"})] * evaluated
     assert any(note.startswith("the student starts with") for note in record.notes)
     assert not record.needs_teacher_at_test

@@ -107,7 +107,7 @@ def test_training_from_them_is_training_from_the_teacher(
     assert classes is not None
     trainee = setting.fresh(run)
     for epoch in range(2):
-        batch = TrainStream(setting.splits.train, run.recipe, run.seed, 1, epoch, native_size=8).batch(1)
+        batch = TrainStream(setting.splits.train, run.recipe, run.seed, 1, epoch).batch(1)
         read = setting.read(batch, trainee.teacher_taps())
         own = trainee.network(batch.pixels)
         assert own.logits is not None

@@ -16,9 +16,9 @@ from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 
-from vitkd_bench.contracts import Examples
 from vitkd_bench.engine.parts import parts_of
 from vitkd_bench.pipeline import TrainStream
+from vitkd_bench.pipeline.decoded import Decoded
 from vitkd_bench.pipeline.draws import global_generators
 from vitkd_bench.pipeline.mixing import mix
 from vitkd_bench.pipeline.views import augment, plain
@@ -275,10 +275,10 @@ def test_probabilities_mean_what_they_say() -> None:
     assert 70 < both.count("blend") < 130
 
 
-def examples(count: int) -> Examples:
+def examples(count: int) -> Decoded:
     """A training split of five classes."""
     labels = np.arange(count, dtype=np.int64) % 5
-    return Examples(pictures(count), labels, tuple(f"picture {i}" for i in range(count)))
+    return Decoded(pictures(count), labels, tuple(f"picture {i}" for i in range(count)))
 
 
 def recipe(batch_size: int, augmentation: Augmentation) -> Recipe:

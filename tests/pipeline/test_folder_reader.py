@@ -74,7 +74,7 @@ def test_image_size_is_the_native_one_where_all_agree(birds: Path) -> None:
         opened(birds, None, val={"per_class": 2})
     for path in (birds / "test").rglob("*.png"):
         Image.new("RGB", (5, 5)).save(path)
-    with pytest.raises(WorldError, match=r"test: images \(3, 5, 5\), train's are \(3, 10, 12\)"):
+    with pytest.raises(WorldError, match=r"test: images \(3, 5, 5\) uint8, train's are \(3, 10, 12\)"):
         opened(birds, None, val={"per_class": 4})
 
 
@@ -193,8 +193,8 @@ def stray(path: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (remove("train/drake"), "class 'drake' has no image: folder 'drake' is missing or empty"),
-        (remove("test/drake"), "class 'drake' has no image: folder 'drake' is missing or empty"),
+        (remove("train/drake"), "train: class 'drake' has no image: its folder or list is missing or empty"),
+        (remove("test/drake"), "test: class 1 (drake) has no image"),
         (rename("test/drake", "test/duck"), "folder 'duck' is none of the 3 classes"),
         (
             rename("train/drake", "train/drakes"),

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from vitkd_bench.contracts import Examples
 from vitkd_bench.pipeline import Splits
+from vitkd_bench.pipeline.decoded import Decoded
 from vitkd_bench.pipeline.shifts import SHIFTS, shifted
+from vitkd_bench.pipeline.streamed import Streamed
 from vitkd_bench.spec import BadInputError
 
 
@@ -28,7 +29,7 @@ def test_shift_of_an_image_depends_on_it_alone(digits: Splits, name: str) -> Non
     """In a smaller split, in another order, an image is changed the same way."""
     whole, some = digits.shift(name), [7, 3, 200]
     test = digits.test
-    part = Examples(test.images[some], test.labels[some], tuple(test.ids[i] for i in some))
+    part = Decoded(test.images[some], test.labels[some], tuple(test.ids[i] for i in some))
     assert np.array_equal(shifted(part, name).images, whole.images[some])
 
 
@@ -37,7 +38,7 @@ def test_rotation_turns_by_15_to_30_degrees_to_both_sides() -> None:
     bar = np.zeros((1, 65, 65), np.uint8)
     bar[:, 32, 8:57] = 255
     images = np.repeat(bar[None], 60, axis=0)
-    turned = shifted(Examples(images, np.zeros(60, np.int64), tuple(map(str, range(60)))), "rotate").images
+    turned = shifted(Decoded(images, np.zeros(60, np.int64), tuple(map(str, range(60)))), "rotate").images
     y, x = np.mgrid[-32:33, -32:33]
     mass = turned[:, 0].astype(float)
     angle = np.degrees(0.5 * np.arctan2(2 * (mass * x * y).sum((1, 2)), (mass * (x**2 - y**2)).sum((1, 2))))
@@ -48,7 +49,7 @@ def test_rotation_turns_by_15_to_30_degrees_to_both_sides() -> None:
 
 def test_noise_has_its_deviation() -> None:
     """On mid grey the quartiles, which no clipping reaches, are those of a standard deviation of 0.35."""
-    grey = Examples(
+    grey = Decoded(
         np.full((40, 1, 16, 16), 128, np.uint8), np.zeros(40, np.int64), tuple(map(str, range(40)))
     )
     noise = shifted(grey, "noise").images / 255 - 128 / 255
@@ -71,7 +72,7 @@ def test_blur_spreads_a_dot_evenly() -> None:
     """A dot becomes a symmetric hill of the same weight."""
     dot = np.zeros((1, 1, 9, 9), np.uint8)
     dot[0, 0, 4, 4] = 255
-    hill = shifted(Examples(dot, np.zeros(1, np.int64), ("dot",)), "blur").images[0, 0].astype(int)
+    hill = shifted(Decoded(dot, np.zeros(1, np.int64), ("dot",)), "blur").images[0, 0].astype(int)
     assert np.abs(hill - hill.T).max() <= 1, "two passes, each rounded"
     assert np.array_equal(hill, hill[::-1, ::-1])
     assert hill[4, 4] > hill[4, 5] > 0
@@ -90,7 +91,7 @@ def test_a_shift_makes_digits_harder_and_not_impossible(digits: Splits) -> None:
 
     from vitkd_bench.measures import knn_accuracy
 
-    def accuracy(part: Examples) -> float:
+    def accuracy(part: Decoded | Streamed) -> float:
         features = [from_numpy(p.images.reshape(len(p), -1).astype(np.float64)) for p in (digits.train, part)]
         labels = [from_numpy(p.labels.copy()) for p in (digits.train, part)]
         return knn_accuracy(features[0], labels[0], features[1], labels[1])

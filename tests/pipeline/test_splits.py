@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitkd_bench.contracts import Examples
+from vitkd_bench.contracts import KnownClass, Part
 from vitkd_bench.pipeline import Splits, open_splits, resolve_dataset
+from vitkd_bench.pipeline.decoded import Decoded
+from vitkd_bench.pipeline.images import PixelImages
 from vitkd_bench.pipeline.readers import reader_of
 from vitkd_bench.registry import DATASETS, load_extension
 from vitkd_bench.spec import BadInputError, ClassInfo, Dataset, PixelStats, WorldError
 
 EXTENSION = """
 import numpy as np
-from vitkd_bench.contracts import Examples
+from vitkd_bench.contracts import KnownClass, Part
+from vitkd_bench.pipeline.images import PixelImages
 from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import ClassInfo, Dataset, PixelStats
 
@@ -22,15 +25,15 @@ CLASSES = (ClassInfo(name="dark"), ClassInfo(name="bright"))
 
 class Reader:
     def classes(self, facts, settings, roots):
-        return CLASSES
+        return tuple(KnownClass(info, info.name) for info in CLASSES)
 
-    def open(self, facts, settings, roots, image_size):
-        def split(name, count):
+    def parts(self, facts, settings, roots):
+        def part(name, count):
             labels = np.arange(count) % 2
             shade = np.array([50, 150], np.uint8)[labels]
             images = np.broadcast_to(shade[:, None, None, None], (count, 1, 4, 4)).copy()
-            return Examples(images, labels.astype(np.int64), tuple(f"{name}/{i}" for i in range(count)))
-        return {"train": split("train", 6), "val": split("val", 2), "test": split("test", 4)}
+            return Part(PixelImages(images, "made"), labels, tuple(map(str, range(count))), f"{name}/")
+        return {"train": part("train", 6), "val": part("val", 2), "test": part("test", 4)}
 
 READER = Reader()
 DATASETS.register(Dataset(
@@ -80,21 +83,21 @@ def test_splits_are_opened_once_and_cannot_be_written_to(digits: Splits) -> None
                 array[0] = 0
 
 
-def made(name: str, labels: list[int], ids: list[str], images: np.ndarray | None = None) -> Examples:
-    """One split as a reader might give it."""
+def made(name: str, labels: list[int], ids: list[str], images: np.ndarray | None = None) -> Part:
+    """One part as a reader might give it."""
     pixels = np.zeros((len(labels), 1, 2, 2), np.uint8) if images is None else images
-    return Examples(pixels, np.array(labels, dtype=np.int64), tuple(f"{name}/{i}" for i in ids))
+    return Part(PixelImages(pixels, "made"), np.array(labels, dtype=np.int64), tuple(ids), f"{name}/")
 
 
-def good() -> dict[str, Examples]:
-    """Splits that keep the contract."""
+def good() -> dict[str, Part]:
+    """Parts that keep the contract."""
     return {name: made(name, [0, 1], ["a", "b"]) for name in ("train", "val", "test")}
 
 
-BROKEN: dict[str, tuple[Callable[[], dict[str, Examples]], str]] = {
-    "id in two splits": (
+BROKEN: dict[str, tuple[Callable[[], dict[str, Part]], str]] = {
+    "id in two parts": (
         lambda: {**good(), "val": made("train", [0, 1], ["a", "c"])},
-        "val: an id stands twice",
+        "val: an id stands twice: 'train/a'",
     ),
     "id twice in one": (
         lambda: {**good(), "test": made("test", [0, 1], ["a", "a"])},
@@ -104,43 +107,52 @@ BROKEN: dict[str, tuple[Callable[[], dict[str, Examples]], str]] = {
         lambda: {**good(), "val": made("val", [0, 0], ["a", "b"])},
         r"val: class 1 \(bright\) has no",
     ),
+    "class missing in train": (
+        lambda: {**good(), "train": made("train", [1, 1], ["a", "b"])},
+        r"train: class 'dark' has no image",
+    ),
     "label too large": (
         lambda: {**good(), "test": made("test", [0, 1, 2], list("abc"))},
-        "class 2 is not in the list",
+        "made, image 2: class 2 is none of 2",
+    ),
+    "negative label": (
+        lambda: {**good(), "test": made("test", [0, 1, -1], list("abc"))},
+        "made, image 2: class -1 is none of 2",
     ),
     "float images": (
         lambda: {**good(), "train": made("train", [0, 1], ["a", "b"], np.zeros((2, 1, 2, 2)))},
-        "train: images: 2 x float64",
+        r"made, image 0: pixels \(1, 2, 2\) float64",
     ),
+    "no test": (lambda: {k: v for k, v in good().items() if k != "test"}, "gives no test"),
     "too few images": (
         lambda: {**good(), "train": made("train", [0, 1], ["a", "b"], np.zeros((1, 1, 2, 2), np.uint8))},
-        "train: images: 1 x uint8 for 2 ids",
+        "train: 1 images, 2 labels of int64 and 2 ids",
     ),
 }
 
 
 BROKEN["other size"] = (
     lambda: {**good(), "test": made("test", [0, 1], ["a", "b"], np.zeros((2, 1, 3, 3), np.uint8))},
-    r"test: images \(1, 3, 3\), train's are \(1, 2, 2\)",
+    r"test: images \(1, 3, 3\) uint8, train's are \(1, 2, 2\)",
 )
 BROKEN["other channels"] = (
     lambda: {n: made(n, [0, 1], ["a", "b"], np.zeros((2, 3, 2, 2), np.uint8)) for n in good()},
-    r"train: images \(3, 2, 2\), .*asked for \(1, 2, 2\)",
+    r"train: images \(3, 2, 2\) uint8, .*asked for \(1, 2, 2\)",
 )
 
 
 class MadeReader:
     """A reader that gives what a test wants."""
 
-    splits: dict[str, Examples]
+    made: dict[str, Part]
 
-    def classes(self, *_: object) -> tuple[ClassInfo, ...]:
+    def classes(self, *_: object) -> tuple[KnownClass, ...]:
         """Two classes."""
-        return (ClassInfo(name="dark"), ClassInfo(name="bright"))
+        return tuple(KnownClass(ClassInfo(name=name), name) for name in ("dark", "bright"))
 
-    def open(self, *_: object) -> dict[str, Examples]:
-        """Splits as set."""
-        return self.splits
+    def parts(self, *_: object) -> dict[str, Part]:
+        """Parts as set."""
+        return self.made
 
 
 @pytest.mark.parametrize("case", ["good", *BROKEN])
@@ -148,7 +160,7 @@ def test_a_reader_is_held_to_its_contract(case: str, monkeypatch: pytest.MonkeyP
     """Leaking ids, missing classes and wrong arrays of a reader are refused; a good reader passes."""
     make, said = BROKEN.get(case, (good, ""))
     reader = MadeReader()
-    reader.splits = make()
+    reader.made = make()
     name = "made_" + case.replace(" ", "_")
     facts = Dataset(
         name=name, title="", source="", licence="", reader="made", channels=1,
@@ -164,7 +176,7 @@ def test_a_reader_is_held_to_its_contract(case: str, monkeypatch: pytest.MonkeyP
             return
         with pytest.raises(WorldError, match=said) as caught:
             open_splits(dataset, ())
-        assert name in str(caught.value)
+        assert name in str(caught.value) or "made, image 0" in str(caught.value)
     finally:
         del DATASETS._entries[name], DATASETS._origin[name]
 
@@ -173,17 +185,17 @@ def test_split_hash_follows_ids_labels_and_order(digits: Splits) -> None:
     """The hash changes with a label, an id, a split's limits or the order of train."""
     train = digits.train
 
-    def hash_with(part: Examples) -> str:
-        return Splits(digits.dataset, part, digits.val, digits.test).split_hash
+    def hash_with(part: Decoded) -> str:
+        return Splits(digits.dataset, {**digits.parts, "train": part}).split_hash
 
     other_label = train.labels.copy()
     other_label[5] += 1
     variants = {
         digits.split_hash,
-        hash_with(Examples(train.images, other_label, train.ids)),
-        hash_with(Examples(train.images, train.labels, ("x", *train.ids[1:]))),
-        hash_with(Examples(train.images[::-1], train.labels[::-1], train.ids[::-1])),
-        hash_with(Examples(train.images[1:], train.labels[1:], train.ids[1:])),
+        hash_with(Decoded(train.images, other_label, train.ids)),
+        hash_with(Decoded(train.images, train.labels, ("x", *train.ids[1:]))),
+        hash_with(Decoded(train.images[::-1], train.labels[::-1], train.ids[::-1])),
+        hash_with(Decoded(train.images[1:], train.labels[1:], train.ids[1:])),
     }
     assert len(variants) == 5
-    assert hash_with(Examples(train.images[:, :, ::-1], train.labels, train.ids)) == digits.split_hash
+    assert hash_with(Decoded(train.images[:, :, ::-1], train.labels, train.ids)) == digits.split_hash

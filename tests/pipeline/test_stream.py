@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vitkd_bench.contracts import Batch, Examples
+from vitkd_bench.contracts import Batch
 from vitkd_bench.pipeline import Splits, TrainStream, eval_batches, plain_batches
+from vitkd_bench.pipeline.decoded import Decoded
 from vitkd_bench.spec import Augmentation, BadInputError, Recipe
 
 AUGMENTED = Augmentation(shift=1, rotate=10.0, noise=0.05)
@@ -18,10 +19,10 @@ def recipe(batch_size: int = 100, augmentation: Augmentation = AUGMENTED) -> Rec
     return Recipe(epochs=4, batch_size=batch_size, lr=1e-3, label_smoothing=0.1, augmentation=augmentation)
 
 
-def few(digits: Splits, count: int) -> Examples:
+def few(digits: Splits, count: int) -> Decoded:
     """The first training digits."""
     part = digits.train
-    return Examples(part.images[:count], part.labels[:count], part.ids[:count])
+    return Decoded(part.images[:count], part.labels[:count], part.ids[:count])
 
 
 def ids_of(batches: Iterable[Batch]) -> list[int]:
@@ -156,8 +157,9 @@ def test_plain_batches_know_the_size_of_training(digits: Splits) -> None:
 def test_shift_is_in_native_pixels(digits: Splits) -> None:
     """At twice the size, the stream moves an image by twice the pixels."""
     small = few(digits, 20)
-    large = Examples(small.images.repeat(2, axis=2).repeat(2, axis=3), small.labels, small.ids)
+    twice = small.images.repeat(2, axis=2).repeat(2, axis=3)
+    large = Decoded(twice, small.labels, small.ids, native_side=8)
     rule = recipe(20, Augmentation(shift=1))
-    near = TrainStream(small, rule, 0, native_size=8).batch(0).pixels
-    far = TrainStream(large, rule, 0, native_size=8).batch(0).pixels
+    near = TrainStream(small, rule, 0).batch(0).pixels
+    far = TrainStream(large, rule, 0).batch(0).pixels
     assert torch.equal(far, near.repeat_interleave(2, 2).repeat_interleave(2, 3))

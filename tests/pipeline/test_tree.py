@@ -26,15 +26,15 @@ def test_archive_reads_as_its_folder_does(birds: Path, pack: Pack, suffix: str, 
     """Names, order and bytes are the same from a folder and from an archive of it."""
     (birds / "train" / ".DS_Store").write_text("left by a file browser")
     path = pack(birds / "train", birds / f"packed{suffix}", mode)
-    with open_tree(birds / "train") as folder, open_tree(path) as archive:
-        assert folder.folders == archive.folders
-        assert {name: len(files) for name, files in archive.folders.items()} == {
-            "crane": 12,
-            "drake": 12,
-            "heron": 12,
-        }
-        for name, files in folder.folders.items():
-            assert [folder.read(f"{name}/{f}") for f in files] == [archive.read(f"{name}/{f}") for f in files]
+    folder, archive = open_tree(birds / "train"), open_tree(path)
+    assert folder.folders == archive.folders
+    assert {name: len(files) for name, files in archive.folders.items()} == {
+        "crane": 12,
+        "drake": 12,
+        "heron": 12,
+    }
+    for name, files in folder.folders.items():
+        assert [folder.read(f"{name}/{f}") for f in files] == [archive.read(f"{name}/{f}") for f in files]
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_hostile_archive_is_refused_by_member(
 ) -> None:
     """A member that leads outside, is a link, stands twice or is laid out otherwise ends it by name."""
     path = archive_of("cat/0.png", member)
-    with pytest.raises(WorldError, match=said) as caught, open_tree(path):
-        pass
+    with pytest.raises(WorldError, match=said) as caught:
+        open_tree(path)
     assert path.name in str(caught.value)
 
 
@@ -71,8 +71,8 @@ def test_truncated_archive_is_noticed(birds: Path, pack: Pack, suffix: str, mode
     with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
         end = tar.getmembers()[-1].offset_data + 512 if suffix == ".tar" else len(whole)
     path.write_bytes(whole[: int(end * share)])
-    with pytest.raises(WorldError, match=r"packed"), open_tree(path):
-        pass
+    with pytest.raises(WorldError, match=r"packed"):
+        open_tree(path)
 
 
 def test_archive_cut_between_two_members_is_noticed(birds: Path, pack: Pack) -> None:
@@ -81,8 +81,8 @@ def test_archive_cut_between_two_members_is_noticed(birds: Path, pack: Pack) -> 
     with tarfile.open(path) as tar:
         half = tar.getmembers()[18].offset
     path.write_bytes(path.read_bytes()[:half])
-    with pytest.raises(WorldError, match="ends early"), open_tree(path):
-        pass
+    with pytest.raises(WorldError, match="ends early"):
+        open_tree(path)
 
 
 def test_damage_between_members_is_noticed(birds: Path, pack: Pack) -> None:
@@ -93,15 +93,15 @@ def test_damage_between_members_is_noticed(birds: Path, pack: Pack) -> None:
     whole = bytearray(path.read_bytes())
     whole[half : half + 512] = b"x" * 512
     path.write_bytes(whole)
-    with pytest.raises(WorldError, match=r"packed\.tar"), open_tree(path):
-        pass
+    with pytest.raises(WorldError, match=r"packed\.tar"):
+        open_tree(path)
 
 
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     """A file of another kind is refused with the kinds that can be read."""
-    (tmp_path / "images.zip").write_bytes(b"PK")
-    with pytest.raises(WorldError, match=r"\.tar\.xz"), open_tree(tmp_path / "images.zip"):
-        pass
+    (tmp_path / "images.rar").write_bytes(b"Rar!")
+    with pytest.raises(WorldError, match=r"\.tar\.xz"):
+        open_tree(tmp_path / "images.rar")
 
 
 def test_roots_are_searched_in_order(tmp_path: Path) -> None:

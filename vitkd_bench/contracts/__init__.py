@@ -1,8 +1,8 @@
 """Interfaces of method, control, network and data, and the names of taps. Imports no torch."""
 
-from vitkd_bench.contracts.cell import CellFacts, class_indices
+from vitkd_bench.contracts.cell import CellFacts, class_indices, logits_of
 from vitkd_bench.contracts.control import READINGS, Control, OtherTeacher
-from vitkd_bench.contracts.data import Examples, Reader
+from vitkd_bench.contracts.data import Examples, Images, KnownClass, Look, Part, Reader
 from vitkd_bench.contracts.features import Batch, Features
 from vitkd_bench.contracts.method import Method, TeacherRun
 from vitkd_bench.contracts.needs import NEEDS, unmet
@@ -16,11 +16,16 @@ __all__ = [
     "Control",
     "Examples",
     "Features",
+    "Images",
+    "KnownClass",
+    "Look",
     "Method",
     "Network",
     "OtherTeacher",
+    "Part",
     "Reader",
     "TeacherRun",
     "class_indices",
+    "logits_of",
     "unmet",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vitkd_bench.spec import Architecture, Head, Recipe, ResolvedDataset, Teacher
+from vitkd_bench.spec import Architecture, ClassInfo, Head, Recipe, ResolvedDataset, Teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,17 @@ class CellFacts:
 
 
 def class_indices(head: Head, dataset: ResolvedDataset) -> tuple[int, ...] | None:
-    """Find each class of `dataset` among the logits of `head`; None where one is missing.
+    """Find each class of `dataset` among the logits of `head`; see `logits_of`."""
+    return logits_of(head, dataset.classes, dataset.label_space)
 
-    Two classes of the data set must not fall on the same logit.
+
+def logits_of(head: Head, classes: Sequence[ClassInfo], label_space: str) -> tuple[int, ...] | None:
+    """Find each of `classes`, all of `label_space`, among the logits of `head`; None where one is missing.
+
+    Two classes must not fall on the same logit, and none on several.
     """
-    if head.label_space == dataset.label_space:
-        return tuple(range(len(dataset.classes)))
-    found = [info.indices.get(head.label_space) for info in dataset.classes]
-    known = tuple(i for i in found if i is not None and i < head.num_classes)
+    if head.label_space == label_space:
+        return tuple(range(len(classes)))
+    found = [info.places(head.label_space) for info in classes]
+    known = tuple(places[0] for places in found if len(places) == 1 and places[0] < head.num_classes)
     return known if len(set(known)) == len(found) else None

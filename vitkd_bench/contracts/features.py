@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Batch:
     `epoch` counts from 0, `progress` runs from 0 to 1 over the training, `train_size` is the number of
     training images, `label_smoothing` belongs to the recipe. `mixed` (B, K) are the shares of the classes in
     each image where the recipe mixes images, not smoothed; `labels` then are those of the images as they were
-    before, and every view is mixed alike.
+    before, and every view is mixed alike. `teacher_pixels` is what the teacher is shown where its side or
+    filter is another than the student's: the same crops of the same images.
     """
 
     pixels: Tensor
@@ -37,6 +38,23 @@ class Batch:
     label_smoothing: float = 0.0
     views: tuple[Tensor, ...] = ()
     mixed: Tensor | None = None
+    teacher_pixels: Tensor | None = None
+
+    def pin_memory(self) -> Batch:
+        """Give the same batch in memory from which a device copies by itself; torch's loader calls this."""
+        return replace(
+            self,
+            pixels=self.pixels.pin_memory(),
+            labels=self.labels.pin_memory(),
+            views=tuple(view.pin_memory() for view in self.views),
+            mixed=None if self.mixed is None else self.mixed.pin_memory(),
+            teacher_pixels=None if self.teacher_pixels is None else self.teacher_pixels.pin_memory(),
+        )
+
+    @property
+    def for_teacher(self) -> Tensor:
+        """The first view as the teacher is shown it."""
+        return self.pixels if self.teacher_pixels is None else self.teacher_pixels
 
     @property
     def targets(self) -> Tensor:

@@ -113,7 +113,7 @@ class VirtualTeacher(Control):
         total = torch.zeros(classes, classes, dtype=torch.float64)
         for batch in batches:
             with torch.no_grad():
-                read = teacher(batch.pixels, frozenset({taps.LOGITS}))
+                read = teacher(batch.for_teacher, frozenset({taps.LOGITS}))
             probabilities = class_logits(read, self.cell).double().softmax(dim=1).cpu()
             total.index_add_(0, batch.labels.cpu(), probabilities)
         teacher.clear()

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from timm.data import ImageNetInfo
 
+from vitkd_bench.contracts import logits_of
+from vitkd_bench.pipeline.class_list import read_classes
 from vitkd_bench.pipeline.decode import decode
-from vitkd_bench.pipeline.readers.folder import read_classes
 from vitkd_bench.pipeline.tree import ARCHIVES, open_tree
 from vitkd_bench.spec import BadInputError, ClassInfo, Head, WorldError, content_hash, nearest
 
@@ -58,11 +59,8 @@ class LabelledImages:
 
     def logits_of(self, head: Head) -> NDArray[np.int64] | None:
         """Find the logit of each class, (classes,); None if the head does not know one of them."""
-        if head.label_space == self.label_space:
-            return np.arange(len(self.classes))
-        found = [info.indices.get(head.label_space) for info in self.classes]
-        known = [index for index in found if index is not None and index < head.num_classes]
-        return np.array(known, dtype=np.int64) if len(set(known)) == len(found) else None
+        found = logits_of(head, self.classes, self.label_space)
+        return None if found is None else np.array(found, dtype=np.int64)
 
     def smallest_class(self) -> int:
         """Images of the class that has fewest, among those that have any."""
@@ -123,18 +121,18 @@ def read_labelled(path: Path, limit: int | None = None, per_class: int = 1) -> L
     rows = _rows(classes) if classes else None
     if rows is not None and all("file" in row for row in rows):
         return _flat(images, rows, _space_of(classes, rows), limit, per_class)
-    with open_tree(images) as tree:
-        folders = sorted(tree.folders)
-        known = {c.folder: c.info for c in read_classes(classes)} if classes else {}
-        if classes and not set(folders) <= known.keys():
-            raise BadInputError(
-                f"{classes}: no class for folder {min(set(folders) - known.keys())!r} of {images}"
-            )
-        infos = tuple(known.values()) or _of_folders(folders)
-        order = list(known) or folders
-        members = [[(order.index(f), f"{f}/{file}") for file in tree.folders[f]] for f in folders]
-        kept = _spread(members, limit, per_class)
-        files = tuple(tree.read(name) for _, name in kept)
+    tree = open_tree(images)
+    folders = sorted(tree.folders)
+    known = {c.key: c.info for c in read_classes(classes)} if classes else {}
+    if classes and not set(folders) <= known.keys():
+        raise BadInputError(
+            f"{classes}: no class for folder {min(set(folders) - known.keys())!r} of {images}"
+        )
+    infos = tuple(known.values()) or _of_folders(folders)
+    order = list(known) or folders
+    members = [[(order.index(f), f"{f}/{file}") for file in tree.folders[f]] for f in folders]
+    kept = _spread(members, limit, per_class)
+    files = tuple(tree.read(name) for _, name in kept)
     space = f"{images.name}:{content_hash([c.plain() for c in infos])}"
     return LabelledImages(_told(images), files, _labels(kept), infos, space)
 

@@ -19,7 +19,7 @@ from vitkd_bench.engine.parts import Part
 from vitkd_bench.engine.setting import Setting, settle
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.networks import ViTNetwork, create_student
-from vitkd_bench.pipeline import TrainStream, plain_batches, resolve_dataset
+from vitkd_bench.pipeline import TrainStream, resolve_dataset
 from vitkd_bench.plan import Inventory, SuiteFile, plan_suite
 from vitkd_bench.records import Preparations, Store
 from vitkd_bench.registry import DATASETS, TEACHERS, MethodEntry
@@ -164,8 +164,7 @@ class Bench:
     @cached_property
     def stream(self) -> TrainStream:
         """The batches of the first epoch."""
-        setting = self.setting
-        return TrainStream(setting.splits.train, setting.recipe, setting.seed, setting.views)
+        return self.setting.stream(0)
 
     @property
     def steps(self) -> int:
@@ -183,9 +182,9 @@ class Bench:
             BadInputError: its student or method cannot be made.
         """
         trainee = self.setting.fresh(self.run)
-        trainee.prepare(
-            self.teacher, lambda: plain_batches(self.setting.splits.train, self.setting.recipe.batch_size)
-        )
+        setting = self.setting
+        batch_size = setting.recipe.batch_size
+        trainee.prepare(self.teacher, lambda: setting.showing.plain(setting.splits.train, batch_size))
         return trainee
 
     def everything(self, batch: Batch) -> Features | None:
@@ -198,7 +197,7 @@ class Bench:
         head = {LOGITS} if self.teacher.has_head else set()
         asked = {POOLED, *head, *map(attention, blocks), *map(tokens, blocks)}
         with torch.no_grad():
-            return self.teacher(batch.pixels, frozenset(asked))
+            return self.teacher(batch.for_teacher, frozenset(asked))
 
     def read(self, trainee: Trainee, batch: Batch) -> Features | None:
         """Give what the method names of the teacher, as the loop does; nothing where it reads it alone."""

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from vitkd_bench.diagnose.method_bench import Bench
-from vitkd_bench.engine.evaluation import BATCH
+from vitkd_bench.engine.showing import EVALUATED
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.measures import classification
 from vitkd_bench.networks import ViTNetwork, create_student
@@ -76,7 +76,7 @@ def exported_weights_score(bench: Bench) -> Iterator[str]:
 def _scored(bench: Bench, trainee: Trainee) -> dict[str, float]:
     student = _kept_student(bench, trainee).eval()
     outputs, labels = [], []
-    for batch in eval_batches(bench.setting.splits.val, BATCH):
+    for batch in eval_batches(bench.setting.splits.val, EVALUATED):
         logits = student(batch.pixels).logits
         if logits is None:
             raise BadInputError("the kept student has no head")

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitkd_bench.contracts import CellFacts, Examples
 from vitkd_bench.contracts.taps import LOGITS, POOLED
+from vitkd_bench.engine.showing import Showing
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.measures import classification, fidelity, knn_accuracy
 from vitkd_bench.networks import ViTNetwork
-from vitkd_bench.pipeline import eval_batches
-
-BATCH = 256
-"""Images in one evaluation batch; fixed, since it decides the last bits."""
 
 
 @torch.no_grad()
 def log_probabilities(
-    trainees: Sequence[Trainee], teacher: ViTNetwork | None, examples: Examples, device: torch.device
+    trainees: Sequence[Trainee], teacher: ViTNetwork | None, examples: Examples, showing: Showing
 ) -> list[Tensor]:
     """Give (N, K) log-probabilities of each student on the CPU, in eval mode; injected attention included."""
     taps = frozenset[str]().union(*(t.teacher_taps() for t in trainees if t.method.injects()))
+    asked = teacher is not None and bool(taps)
     networks = [trainee.trained().eval() for trainee in trainees]
     parts: list[list[Tensor]] = [[] for _ in trainees]
-    for batch in eval_batches(examples, BATCH):
-        pixels = batch.pixels.to(device)
-        read = teacher(pixels, taps) if teacher is not None and taps else None
+    for batch in showing.evaluated(examples, teacher=asked):
+        read = teacher(batch.for_teacher, taps) if teacher is not None and asked else None
         for trainee, network, into in zip(trainees, networks, parts, strict=True):
             given = trainee.method.injected(trainee.seen(read, batch.ids)) if trainee.method.injects() else {}
-            logits = network(pixels, frozenset({LOGITS}), given).logits
+            logits = network(batch.pixels, frozenset({LOGITS}), given).logits
             if logits is None:
                 raise TypeError(f"{trainee.run.method.name}: the student has no head to evaluate")
             into.append(torch.log_softmax(logits.float(), dim=-1).cpu())
@@ -42,15 +38,15 @@ def log_probabilities(
 
 @torch.no_grad()
 def teacher_log_probabilities(
-    teacher: ViTNetwork, cell: CellFacts, examples: Examples, device: torch.device
+    teacher: ViTNetwork, cell: CellFacts, examples: Examples, showing: Showing
 ) -> Tensor | None:
     """Give the teacher's (N, K) log-probabilities of the data set's classes; None if its head lacks one."""
     if cell.teacher_classes is None:
         return None
-    index = torch.tensor(cell.teacher_classes, device=device)
+    index = torch.tensor(cell.teacher_classes, device=showing.device)
     parts = []
-    for pixels in _pixels(examples, device):
-        logits = teacher(pixels, frozenset({LOGITS})).logits
+    for batch in showing.evaluated(examples, teacher=True):
+        logits = teacher(batch.for_teacher, frozenset({LOGITS})).logits
         if logits is None:
             return None
         parts.append(torch.log_softmax(logits.float()[:, index], dim=-1).cpu())
@@ -70,12 +66,12 @@ def split_metrics(log_probs: Tensor, examples: Examples, teacher: Tensor | None)
 
 
 @torch.no_grad()
-def features(network: ViTNetwork, examples: Examples, device: torch.device) -> Tensor:
-    """Give the pooled features (N, D) of a split, on the CPU."""
+def features(network: ViTNetwork, examples: Examples, showing: Showing) -> Tensor:
+    """Give the pooled features (N, D) of a split, on the CPU, of what the teacher of `showing` is shown."""
     network.eval()
     found = []
-    for pixels in _pixels(examples, device):
-        pooled = network(pixels, frozenset({POOLED})).pooled
+    for batch in showing.evaluated(examples, teacher=True):
+        pooled = network(batch.for_teacher, frozenset({POOLED})).pooled
         if pooled is None:
             raise TypeError("the network gave no pooled features")
         found.append(pooled.float().cpu())
@@ -83,12 +79,9 @@ def features(network: ViTNetwork, examples: Examples, device: torch.device) -> T
     return torch.cat(found)
 
 
-def neighbours(network: ViTNetwork, train: Examples, val: Examples, device: torch.device) -> float:
+def neighbours(network: ViTNetwork, train: Examples, val: Examples, showing: Showing) -> float:
     """Measure the k-NN accuracy on val of a network's pooled features, the training images as neighbours."""
+    own = Showing(showing.device, None, showing.loading)
     return knn_accuracy(
-        features(network, train, device), labels_of(train), features(network, val, device), labels_of(val)
+        features(network, train, own), labels_of(train), features(network, val, own), labels_of(val)
     )
-
-
-def _pixels(examples: Examples, device: torch.device) -> Any:
-    return (batch.pixels.to(device) for batch in eval_batches(examples, BATCH))

@@ -18,11 +18,13 @@ class PackOptions:
 
     `should_stop` is asked at every step; when it turns true the pack ends with `Interrupted`, leaving the
     checkpoints of the last epochs that were saved. `checkpoint_s` is the least time in seconds between two.
+    `data_workers` are processes that make batches ahead; with none of them the loop makes them itself.
     """
 
     roots: tuple[Path, ...] = ()
     device: str = "cpu"
     threads: int = 1
+    data_workers: int = 0
     should_stop: Callable[[], bool] = never
     checkpoint_s: float = 20.0
 

@@ -28,7 +28,7 @@ from vitkd_bench.engine.storing import store_outputs
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.measures import predictions
 from vitkd_bench.networks import ViTNetwork
-from vitkd_bench.pipeline import TrainStream, plain_batches
+from vitkd_bench.pipeline import load, ready
 from vitkd_bench.records import Preparations, Store, write_atomically
 from vitkd_bench.registry import METHODS, load_extension
 from vitkd_bench.spec import Failure, Pack, Plan, Record, Run, VitkdError
@@ -121,31 +121,31 @@ class _Loop:
             fresh.untrained_knn = trainee.untrained_knn
 
     def _plain(self) -> Iterator[Batch]:
-        return (
-            self._moved(batch)
-            for batch in plain_batches(self.setting.splits.train, self.setting.recipe.batch_size)
-        )
+        return self.setting.showing.plain(self.setting.splits.train, self.setting.recipe.batch_size)
 
     def _epoch(self, epoch: int) -> None:
         active = [trainee for trainee in self.trainees if trainee.epoch == epoch]
-        stream = TrainStream(
-            self.setting.splits.train,
-            self.setting.recipe,
-            self.setting.seed,
-            self.setting.views,
-            epoch,
-            native_size=self.setting.splits.dataset.image_size,
-        )
+        stream = self.setting.stream(epoch)
         sharing = [t for t in active if not t.method.reads_alone(t.config)]
         taps = frozenset[str]().union(*(trainee.teacher_taps() for trainee in sharing))
-        for batch in stream:
+        for batch in self._waited(load(stream.raw, len(stream), self.setting.showing.loading)):
             if self.options.should_stop():
                 raise Interrupted
-            moved = self._moved(batch)
-            for part in parts_of(moved, self.setting.recipe.accumulate):
+            shown = ready(batch, self.setting.device)
+            for part in parts_of(shown, self.setting.recipe.accumulate):
                 self._part(active, part, taps, len(stream))
             self._beat(active, epoch, stream_done=batch.progress)
         self._close_epoch([trainee for trainee in active if trainee.alive])
+
+    def _waited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Give batches as they come, and add up the seconds that the loop waits for them."""
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.setting.waited_s += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
     def _part(self, active: list[Trainee], part: Part, taps: frozenset[str], steps_per_epoch: int) -> None:
         read = self._read_teacher(part.batch, taps)
@@ -154,20 +154,6 @@ class _Loop:
                 trainee.train_step(part, read, steps_per_epoch)
         if self.teacher is not None:
             self.teacher.clear()
-
-    def _moved(self, batch: Batch) -> Batch:
-        device = self.setting.device
-        return Batch(
-            pixels=batch.pixels.to(device),
-            labels=batch.labels.to(device),
-            ids=batch.ids,
-            epoch=batch.epoch,
-            progress=batch.progress,
-            train_size=batch.train_size,
-            label_smoothing=self.setting.recipe.label_smoothing,
-            views=tuple(view.to(device) for view in batch.views),
-            mixed=None if batch.mixed is None else batch.mixed.to(device),
-        )
 
     def _read_teacher(self, batch: Batch, taps: frozenset[str]) -> Features | None:
         return self.setting.read(batch, taps)
@@ -188,7 +174,7 @@ class _Loop:
         if not active or not self.setting.has_head or self.setting.pretraining:
             return [(trainee, {}) for trainee in active]
         val = self.setting.splits.val
-        outputs = log_probabilities(active, self.teacher, val, self.setting.device)
+        outputs = log_probabilities(active, self.teacher, val, self.setting.showing)
         measured = [
             (trainee, self._measured(trainee, output, val))
             for trainee, output in zip(active, outputs, strict=True)
@@ -256,7 +242,7 @@ class _Loop:
     def _evaluate_last(self, trainees: list[Trainee]) -> list[Outcome]:
         outcomes = [Outcome(notes=list(self.setting.notes(trainee))) for trainee in trainees]
         for name, examples in self.setting.evaluated():
-            outputs = log_probabilities(trainees, self.teacher, examples, self.setting.device)
+            outputs = log_probabilities(trainees, self.teacher, examples, self.setting.showing)
             reference = self._reference(trainees[0], examples)
             for trainee, outcome, output in zip(trainees, outcomes, outputs, strict=True):
                 metrics = self._measured(trainee, output, examples, reference)
@@ -270,7 +256,7 @@ class _Loop:
         """Give the teacher's log-probabilities, where it is read and its head knows the classes."""
         if self.teacher is None or trainee.cell.teacher is None:
             return None
-        return teacher_log_probabilities(self.teacher, trainee.cell, examples, self.setting.device)
+        return teacher_log_probabilities(self.teacher, trainee.cell, examples, self.setting.showing)
 
     def _evaluate_selected(self, trainees: list[Trainee], outcomes: list[Outcome]) -> None:
         """Measure test at the epoch that val would have chosen, beside the last epoch."""
@@ -279,7 +265,7 @@ class _Loop:
             if trainee.best is not None:
                 trainee.trained().load_state_dict(trainee.best["weights"])
         test = self.setting.splits.test
-        outputs = log_probabilities(trainees, self.teacher, test, self.setting.device)
+        outputs = log_probabilities(trainees, self.teacher, test, self.setting.showing)
         for trainee, outcome, output, weights in zip(trainees, outcomes, outputs, last, strict=True):
             metrics = self._measured(trainee, output, test)
             if trainee.best is not None and metrics is not None:
@@ -289,7 +275,7 @@ class _Loop:
 
     def _neighbours(self, trainee: Trainee) -> float:
         splits = self.setting.splits
-        return neighbours(trainee.trained(), splits.train, splits.val, self.setting.device)
+        return neighbours(trainee.trained(), splits.train, splits.val, self.setting.showing)
 
     def _finish_pretraining(self, trainee: Trainee) -> None:
         splits = self.setting.splits
@@ -300,7 +286,7 @@ class _Loop:
             "untrained_knn_top1": trainee.untrained_knn,
         }
         if self.setting.has_head:
-            output = log_probabilities([trainee], self.teacher, splits.val, self.setting.device)[0]
+            output = log_probabilities([trainee], self.teacher, splits.val, self.setting.showing)[0]
             outcome.metrics["val"] |= split_metrics(output, splits.val, None)
         weights = weights_bytes(trainee.trained())
         record = done_record(trainee, outcome, splits.split_hash, self.setting.teacher_weights)

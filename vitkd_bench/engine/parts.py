@@ -35,5 +35,6 @@ def parts_of(batch: Batch, count: int) -> Iterator[Part]:
             ids=batch.ids[start:end],
             views=tuple(view[start:end] for view in batch.views),
             mixed=None if batch.mixed is None else batch.mixed[start:end],
+            teacher_pixels=None if batch.teacher_pixels is None else batch.teacher_pixels[start:end],
         )
         yield Part(cut, (end - start) / total, first=i == 0, last=i == count - 1)

@@ -12,6 +12,7 @@ from vitkd_bench.contracts import Examples
 from vitkd_bench.engine.evaluation import features, labels_of, split_metrics
 from vitkd_bench.engine.options import PackOptions
 from vitkd_bench.engine.outcome import digest, failed_record, prepared_record
+from vitkd_bench.engine.showing import Showing
 from vitkd_bench.engine.teacher import read_teacher
 from vitkd_bench.methods.linear_probe import LinearProbe, Probe, linear_probe
 from vitkd_bench.networks import ViTNetwork
@@ -29,14 +30,14 @@ def fit_probe(plan: Plan, run: Run, store: Store, preparations: Preparations, op
         VitkdError: data or the teacher's weights cannot be read.
     """
     began = time.perf_counter()
-    device = torch.device(options.device)
-    splits = open_splits(run.dataset, options.roots, run.student.image_size)
-    read = read_teacher(plan, [run], preparations, device)
+    read = read_teacher(plan, [run], preparations, torch.device(options.device))
     if read is None:
         raise TypeError(f"run {run.id}: a probe stands on a teacher, and its run names none")
+    showing = Showing.of(options, run.student.image_size, read)
+    splits = open_splits(run.dataset, options.roots, run.student.image_size, showing.others)
     config = LinearProbe.Config.parse(run.method.settings, f"run {run.id}")
-    train = _given(read.network, splits.train, device)
-    val = _given(read.network, splits.val, device)
+    train = _given(read.network, splits.train, showing)
+    val = _given(read.network, splits.val, showing)
     classes = len(run.dataset.classes)
     try:
         probe = linear_probe(_arrays(train), _arrays(val), classes, config.strengths)
@@ -56,16 +57,14 @@ def fit_probe(plan: Plan, run: Run, store: Store, preparations: Preparations, op
         weights_sha256=digest(weights),
         teacher_weights=read.known,
         seconds=time.perf_counter() - began,
-        device=device,
+        device=showing.device,
         notes=(f"penalty {probe.strength:g}, the best on val of {len(config.strengths)}",),
     )
     preparations.write(record, weights)
 
 
-def _given(
-    network: ViTNetwork, examples: Examples, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return features(network, examples, device), labels_of(examples)
+def _given(network: ViTNetwork, examples: Examples, showing: Showing) -> tuple[torch.Tensor, torch.Tensor]:
+    return features(network, examples, showing), labels_of(examples)
 
 
 def _arrays(split: tuple[torch.Tensor, torch.Tensor]) -> Any:

@@ -9,11 +9,12 @@ import torch
 
 from vitkd_bench.contracts import Batch, CellFacts, Examples, Features
 from vitkd_bench.engine.options import PackOptions
+from vitkd_bench.engine.showing import Showing
 from vitkd_bench.engine.stored import Outputs, read_stored
 from vitkd_bench.engine.teacher import ReadTeacher, read_teacher
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.networks import ViTNetwork
-from vitkd_bench.pipeline import Splits, open_splits
+from vitkd_bench.pipeline import Splits, TrainStream, open_splits
 from vitkd_bench.plan import views_of
 from vitkd_bench.records import Preparations
 from vitkd_bench.registry import METHODS, TEACHERS
@@ -27,7 +28,8 @@ class Setting:
     `trainees` are in the order of the pack; `stillborn` are runs whose student or method could not be made.
     `views` are drawn of each image, of which the teacher sees number `teacher_view`. `stored` are outputs
     that are read in the place of `teacher`, which is None then. `preparing` says that what is trained here is
-    read by other runs, `pretraining` that it makes a teacher of the registry.
+    read by other runs, `pretraining` that it makes a teacher of the registry. `waited_s` are the seconds that
+    the loop waited for data.
     """
 
     plan: Plan
@@ -35,7 +37,7 @@ class Setting:
     seed: int
     views: int
     teacher_view: int
-    device: torch.device
+    showing: Showing
     splits: Splits
     teacher: ViTNetwork | None
     teacher_weights: dict[str, str | None]
@@ -45,8 +47,14 @@ class Setting:
     has_head: bool
     num_classes: int
     stored: Outputs | None = None
+    waited_s: float = 0.0
     trainees: list[Trainee] = field(default_factory=list)
     stillborn: list[tuple[Run, Failure]] = field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of all networks."""
+        return self.showing.device
 
     @property
     def wanted(self) -> bool:
@@ -75,8 +83,23 @@ class Setting:
         if self.teacher is None:
             return None
         bf16 = self.recipe.precision == "bfloat16"
+        shown = batch.teacher_pixels
+        if shown is None:
+            shown = (batch.pixels, *batch.views)[self.teacher_view]
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            return self.teacher((batch.pixels, *batch.views)[self.teacher_view], taps)
+            return self.teacher(shown, taps)
+
+    def stream(self, epoch: int) -> TrainStream:
+        """Give the batches of an epoch."""
+        return TrainStream(
+            self.splits.train,
+            self.recipe,
+            self.seed,
+            self.views,
+            epoch,
+            teacher=self.showing.teacher,
+            teacher_view=self.teacher_view,
+        )
 
     def evaluated(self) -> Iterator[tuple[str, Examples]]:
         """Give the splits that the plan asks for, by name; of what it names none for val alone."""
@@ -90,6 +113,8 @@ class Setting:
 
     def notes(self, trainee: Trainee) -> Iterator[str]:
         """Say what the record lacks, and why; then what the method has to say."""
+        if self.splits.skipped:
+            yield f"{self.splits.skipped} images are left out, as the setting skip of the data set says"
         if self.pretraining:
             yield "k-NN on val (k = 10, cosine, pooled features), of this network and of it untrained"
         elif trainee.cell.teacher is None:
@@ -109,10 +134,11 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
         VitkdError: data or weights cannot be read.
     """
     first = runs[0]
-    device = torch.device(options.device)
-    splits = open_splits(first.dataset, options.roots, first.student.image_size)
     stored = read_stored(plan, runs, preparations)
-    read = stored or read_teacher(plan, runs, preparations, device)
+    read = stored or read_teacher(plan, runs, preparations, torch.device(options.device))
+    side = first.student.image_size
+    showing = Showing.of(options, side, read if isinstance(read, ReadTeacher) else None)
+    splits = open_splits(first.dataset, options.roots, side, showing.others, first.recipe.eval_crop)
     pretraining = METHODS.get(first.method.name).kind == "pretraining"
     num_classes = len(first.dataset.classes)
     views, teacher_view = views_of(first)
@@ -125,7 +151,7 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
         seed=first.seed,
         views=views,
         teacher_view=teacher_view,
-        device=device,
+        showing=showing,
         splits=splits,
         teacher=read.network if isinstance(read, ReadTeacher) else None,
         teacher_weights=read.known if read else {},

@@ -13,9 +13,10 @@ from vitkd_bench.contracts import Batch, CellFacts, Examples
 from vitkd_bench.contracts.taps import LOGITS
 from vitkd_bench.engine.options import Interrupted, PackOptions
 from vitkd_bench.engine.outcome import digest, failed_record, prepared_record
+from vitkd_bench.engine.showing import Showing
 from vitkd_bench.engine.teacher import ReadTeacher, read_teacher
 from vitkd_bench.methods.stored_outputs import StoredOutputs, largest, packed
-from vitkd_bench.pipeline import TrainStream, open_splits
+from vitkd_bench.pipeline import TrainStream, load, open_splits, ready
 from vitkd_bench.records import Preparations, Store
 from vitkd_bench.spec import Failure, Plan, Run
 
@@ -38,14 +39,14 @@ def store_outputs(
         VitkdError: data or the teacher's weights cannot be read.
     """
     began = time.perf_counter()
-    device = torch.device(options.device)
-    splits = open_splits(run.dataset, options.roots, run.student.image_size)
-    read = read_teacher(plan, [run], preparations, device)
+    read = read_teacher(plan, [run], preparations, torch.device(options.device))
     if read is None:
         raise TypeError(f"run {run.id}: outputs are those of a teacher, and its run names none")
+    showing = Showing.of(options, run.student.image_size, read)
+    splits = open_splits(run.dataset, options.roots, run.student.image_size, showing.others)
     shelf = _Shelf(run, read, StoredOutputs.Config.parse(run.method.settings, f"run {run.id}").k)
     try:
-        shelf.fill(splits.train, splits.dataset.image_size, options)
+        shelf.fill(splits.train, showing, options)
     except NonFiniteOutputError as error:
         failure = Failure(kind="non_finite_output", message=str(error))
         store.write(failed_record(run, read.contract, failure))
@@ -59,7 +60,7 @@ def store_outputs(
         weights_sha256=digest(outputs),
         teacher_weights=read.known,
         seconds=time.perf_counter() - began,
-        device=device,
+        device=showing.device,
         notes=(shelf.note(len(splits.train), len(outputs)),),
     )
     preparations.write(record, outputs)
@@ -82,25 +83,24 @@ class _Shelf:
         """How many probabilities are kept of an image."""
         return min(self.k, len(self.run.dataset.classes))
 
-    def fill(self, train: Examples, native_size: int | None, options: PackOptions) -> None:
+    def fill(self, train: Examples, showing: Showing, options: PackOptions) -> None:
         for epoch in range(self.run.recipe.epochs):
-            stream = TrainStream(train, self.run.recipe, self.run.seed, 1, epoch, native_size=native_size)
+            stream = TrainStream(train, self.run.recipe, self.run.seed, 1, epoch, teacher=showing.teacher)
             shape = len(train), self.width
             probabilities, classes = packed(
                 torch.full(shape, torch.nan), torch.zeros(shape), len(self.run.dataset.classes)
             )
-            for batch in stream:
+            for batch in load(stream.raw, len(stream), showing.loading):
                 if options.should_stop():
                     raise Interrupted
-                probabilities[batch.ids], classes[batch.ids] = self._outputs(batch)
+                probabilities[batch.ids], classes[batch.ids] = self._outputs(ready(batch, showing.device))
             self.kept |= {f"probabilities/{epoch}": probabilities, f"classes/{epoch}": classes}
 
     @torch.no_grad()
     def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         network = self.read.network
-        pixels = batch.pixels.to(next(network.parameters()).device)
         facts = CellFacts(self.run.student, self.run.dataset, self.read.contract, self.read.architecture)
-        logits, known = network(pixels, frozenset({LOGITS})).logits, facts.teacher_classes
+        logits, known = network(batch.for_teacher, frozenset({LOGITS})).logits, facts.teacher_classes
         network.clear()
         if logits is None or known is None:
             raise TypeError(f"{self.read.contract.name} gives no logits of these classes")
@@ -108,7 +108,7 @@ class _Shelf:
             raise NonFiniteOutputError(f"an output in epoch {batch.epoch} is infinite or not a number")
         probabilities, classes = (t.cpu() for t in largest(logits[:, list(known)], self.k))
         self.images += len(batch.ids)
-        self.right += int(classes[:, 0].eq(batch.labels).sum())
+        self.right += int(classes[:, 0].eq(batch.labels.cpu()).sum())
         self.mass += float(probabilities.double().sum())
         return packed(probabilities, classes, len(known))
 

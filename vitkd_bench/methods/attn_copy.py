@@ -122,7 +122,7 @@ class AttentionCopy(Method):
 
     def step(self, student: Network, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:
         if self.shared is not None:
-            teacher = self.shared.read(batch.pixels, self.teacher_taps())
+            teacher = self.shared.read(batch.for_teacher, self.teacher_taps())
         return super().step(student, teacher, batch)
 
     def loss(self, student: Features, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:

@@ -92,7 +92,7 @@ class FineTunedTeacher(Method):
         found = []
         with torch.no_grad():
             for batch in batches:
-                logits = teacher_logits(teacher(batch.pixels, self.teacher_taps()), self.cell)
+                logits = teacher_logits(teacher(batch.for_teacher, self.teacher_taps()), self.cell)
                 found.append(torch.special.entr(logits.double().softmax(dim=-1)).sum(dim=-1))
                 teacher.clear()
         self.entropy = torch.cat(found).mean().item()

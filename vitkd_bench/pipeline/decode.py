@@ -3,50 +3,105 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vitkd_bench.contracts import Images, Look
 from vitkd_bench.spec import WorldError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is tried; PIL would also start interpreters (PostScript) for a file that asks for it."""
 
 
-def decode(data: bytes, where: str, image_size: int | None) -> NDArray[np.uint8]:
-    """Decode one image to (3, H, W) uint8.
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+MOST_PIXELS = 89_478_485
+"""More are taken for a decompression bomb (PIL's own limit, a quarter of a GiB in RGB)."""
 
-    EXIF rotation is applied; palette, grey and CMYK become RGB, transparency is dropped (the colour below it
-    stays), 16-bit grey is scaled by 1 / 257, of an animation the first frame is taken. With `image_size` the
-    largest centred square is resized to that side by PIL's antialiased bicubic filter (shorter side first and
-    then the centre crop, in one step); without it nothing is resized.
+
+def decode(data: bytes, where: str, image_size: int | None) -> NDArray[np.uint8]:
+    """Decode one image to (3, H, W) uint8, as `opened` and `resize_square` say.
+
+    With `image_size` the largest centred square is resized to that side by PIL's antialiased bicubic filter
+    (shorter side first and then the centre crop, in one step); without it nothing is resized.
 
     Raises:
-        WorldError: truncated, not one of `FORMATS`, or of a kind that has no 8-bit form; names `where`.
+        WorldError: as `opened`.
+    """
+    return as_array(resize_square(opened(data, where), image_size))
+
+
+def opened(data: bytes, where: str) -> Image.Image:
+    """Decode one image to RGB, 8 bits.
+
+    EXIF rotation is applied; palette, grey and CMYK become RGB, transparency is dropped (the colour below it
+    stays), 16-bit grey is scaled by 1 / 257, of an animation the first frame is taken.
+
+    Raises:
+        WorldError: truncated, not one of `FORMATS`, more than `MOST_PIXELS`, or of a kind that has no 8-bit
+            form; names `where`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            opened.load()
-            image = _rgb(ImageOps.exif_transpose(opened), where)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as found:
+            _refuse_bomb(found.size, where)
+            found.load()
+            return _rgb(ImageOps.exif_transpose(found), where)
     except WorldError:
         raise
     except UnidentifiedImageError:
         raise WorldError(f"{where}: not an image; {', '.join(FORMATS)} can be read") from None
     except Exception as error:  # noqa: BLE001 - PIL's plugins raise whatever broken bytes lead them to
         raise WorldError(f"{where}: cannot be decoded: {str(error) or type(error).__name__}") from None
-    return np.ascontiguousarray(np.asarray(resize_square(image, image_size)).transpose(2, 0, 1))
 
 
-def resize_square(image: Image.Image, side: int | None) -> Image.Image:
-    """Cut the largest centred square and resize it to `side` pixels, bicubic, antialiased; None: as it is."""
-    if side is None or image.size == (side, side):
+def _refuse_bomb(size: tuple[int, int], where: str) -> None:
+    if math.prod(size) > MOST_PIXELS:
+        raise WorldError(f"{where}: {size[0]} x {size[1]} pixels; {MOST_PIXELS:,} are read at most")
+
+
+def as_array(image: Image.Image) -> NDArray[np.uint8]:
+    """Give an image as (C, H, W) uint8."""
+    pixels = np.asarray(image)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels[None])
+
+
+def shown(images: Images, index: int, look: Look | None, crop: float = 1.0) -> NDArray[np.uint8]:
+    """Read and decode one image, and cut the largest centred square to a look: (C, S, S) uint8.
+
+    `crop` is the share of the square's side that is kept; without a look nothing is cut or resized.
+
+    Raises:
+        WorldError: it cannot be read or decoded; names it.
+    """
+    found = images.read(index)
+    side, interpolation = (None, "bicubic") if look is None else (look.side, look.interpolation)
+    if isinstance(found, bytes):
+        return as_array(resize_square(opened(found, images.place(index)), side, interpolation, crop))
+    if found.dtype != np.uint8 or found.ndim != 3:
+        raise WorldError(
+            f"{images.place(index)}: pixels {found.shape} {found.dtype}; (C, H, W) uint8 is needed"
+        )
+    if side is None or (crop == 1 and found.shape[1:] == (side, side)):
+        return found
+    planes = [resize_square(Image.fromarray(plane), side, interpolation, crop) for plane in found]
+    return np.stack([np.asarray(plane) for plane in planes])
+
+
+def resize_square(
+    image: Image.Image, side: int | None, interpolation: str = "bicubic", crop: float = 1.0
+) -> Image.Image:
+    """Cut the largest centred square and resize it to `side` pixels, antialiased; None: as it is.
+
+    Of the square the middle is kept, `crop` of its side.
+    """
+    if side is None or (image.size == (side, side) and crop == 1):
         return image
     width, height = image.size
-    short = min(width, height)
-    left, top = (width - short) / 2, (height - short) / 2
-    box = (left, top, left + short, top + short)
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=box)
+    kept = min(width, height) * crop
+    left, top = (width - kept) / 2, (height - kept) / 2
+    return image.resize((side, side), RESAMPLING[interpolation], box=(left, top, left + kept, top + kept))
 
 
 def _rgb(image: Image.Image, where: str) -> Image.Image:

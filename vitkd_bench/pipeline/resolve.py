@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitkd_bench.pipeline.readers import reader_of
-from vitkd_bench.pipeline.selection import label_space
+from vitkd_bench.pipeline.selection import chosen, label_space
 from vitkd_bench.registry import DatasetEntry
 from vitkd_bench.spec import BadInputError, ResolvedDataset
 
@@ -35,13 +35,17 @@ def resolve_dataset(
     parsed = entry.settings.parse(dict(settings), where)
     facts = entry.facts
     try:
-        classes = reader_of(facts).classes(facts, parsed, roots)
+        known = reader_of(facts).classes(facts, parsed, roots)
+        classes = chosen(facts, parsed, known)[1]
     except BadInputError as error:
         raise BadInputError(f"{where}: {error}" if where else str(error)) from None
+    declared = {k: v for k, v in parsed.declared().items() if k not in IN_NO_ID}
+    if parsed.decode == facts.decode:  # saying what holds anyway renames no run
+        declared.pop("decode", None)
     return ResolvedDataset(
         name=facts.name,
         version=facts.version,
-        settings={k: v for k, v in parsed.declared().items() if k not in IN_NO_ID},
+        settings=declared,
         pictures=parsed.pictures_of or (entry.facts.name,),
         channels=facts.channels,
         image_size=facts.image_size,
@@ -50,4 +54,5 @@ def resolve_dataset(
         label_space=label_space(facts, parsed, classes),
         shifts=facts.shifts,
         templates=parsed.templates or facts.templates,
+        decode=parsed.decode or facts.decode,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
+from vitkd_bench.contracts import KnownClass
 from vitkd_bench.spec import (
     BadInputError,
     ClassInfo,
@@ -28,31 +29,47 @@ def carve(ids: Sequence[str], rule: Validation, class_name: str) -> tuple[list[s
     Raises:
         BadInputError: nothing would be left to train on.
     """
-    if rule.per_class >= len(ids):
-        raise BadInputError(
-            f"val.per_class: {rule.per_class} leaves nothing to train on: class {class_name!r} has "
-            f"{len(ids)} training images"
-        )
-    taken = set(hash_order(ids, "val", rule.seed)[: rule.per_class])
+    if rule.share is not None:
+        count = min(max(1, round(len(ids) * rule.share)), max(0, len(ids) - 1))
+    else:
+        count = rule.per_class or 0
+        if count >= len(ids):
+            raise BadInputError(
+                f"val.per_class: {count} leaves nothing to train on: class {class_name!r} has "
+                f"{len(ids)} training images"
+            )
+    taken = set(hash_order(ids, "val", rule.seed)[:count])
     return [i for i in ids if i not in taken], [i for i in ids if i in taken]
 
 
-def draw(ids: Sequence[str], subset: Subset | None, class_name: str) -> list[str]:
-    """Draw one class's training ids as `subset.per_class` says, in their former order.
+def drawn_counts(sizes: Sequence[int], subset: Subset | None) -> list[int | None]:
+    """Count what `subset` draws of each class that has `sizes` training images; None for all of them.
+
+    A long tail falls from the first class to the last (`spec.Subset`); no class is left without an image.
+    """
+    if subset is None or subset.long_tail is None:
+        return [subset.per_class if subset else None] * len(sizes)
+    most = subset.per_class or min(sizes)
+    steps = max(1, len(sizes) - 1)
+    return [max(1, int(most * subset.long_tail ** (-k / steps))) for k in range(len(sizes))]
+
+
+def draw(ids: Sequence[str], count: int | None, seed: int, class_name: str) -> list[str]:
+    """Draw `count` of one class's training ids, all if it is None, in their former order.
 
     A larger draw contains the smaller one of the same seed, so data set sizes can be compared.
 
     Raises:
         BadInputError: the class has fewer.
     """
-    if subset is None or subset.per_class is None:
+    if count is None:
         return list(ids)
-    if subset.per_class > len(ids):
+    if count > len(ids):
         raise BadInputError(
-            f"subset.per_class: {subset.per_class} asked for, but class {class_name!r} has {len(ids)} "
+            f"subset.per_class: {count} asked for, but class {class_name!r} has {len(ids)} "
             "training images (val taken off)"
         )
-    taken = set(hash_order(ids, "subset", subset.seed)[: subset.per_class])
+    taken = set(hash_order(ids, "subset", seed)[:count])
     return [i for i in ids if i in taken]
 
 
@@ -102,15 +119,15 @@ def label_space(facts: Dataset, settings: DatasetSettings, classes: Sequence[Cla
 
 
 def chosen(
-    facts: Dataset, settings: DatasetSettings, classes: Sequence[ClassInfo], keys: Sequence[tuple[str, ...]]
+    facts: Dataset, settings: DatasetSettings, known: Sequence[KnownClass]
 ) -> tuple[list[int], tuple[ClassInfo, ...]]:
     """Apply `settings.subset.classes`: positions of the kept classes and what is known of them.
 
     A kept class has its index in the full list under the full list's label space, so that a head for all
     classes serves a subset of them.
     """
-    subset = settings.subset
-    kept = choose_classes(keys, subset)
+    subset, classes = settings.subset, [c.info for c in known]
+    kept = choose_classes([c.words for c in known], subset)
     if subset is None or subset.classes is None:
         return kept, tuple(classes)
     whole = label_space(facts, settings.model_copy(update={"subset": None}), classes)

@@ -7,13 +7,15 @@ integers, or float64 without sums whose order a library may choose.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from vitkd_bench.contracts import Examples
+from vitkd_bench.pipeline.decoded import Decoded
 from vitkd_bench.pipeline.draws import normals, uniforms
+from vitkd_bench.pipeline.streamed import Streamed
 from vitkd_bench.spec.seeds import seeded
 
 ANGLES = (15.0, 30.0)  # degrees, to either side
@@ -25,14 +27,17 @@ Pixels = NDArray[np.uint8]
 _ONE = np.zeros(1, dtype=np.int64)
 
 
-def shifted(examples: Examples, name: str) -> Examples:
+def shifted(examples: Decoded | Streamed, name: str) -> Decoded | Streamed:
     """Apply the shift `name` (a key of `SHIFTS`) to every image; labels and ids stay."""
-    transform = SHIFTS[name]
-    images = np.empty_like(examples.images)
-    for i, sample in enumerate(examples.ids):
-        images[i] = transform(examples.images[i], seeded(0, "shift", name, sample))
-    images.setflags(write=False)
-    return Examples(images, examples.labels, examples.ids)
+    return examples.changed(_Change(name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    name: str
+
+    def __call__(self, pixels: Pixels, id_: str) -> Pixels:
+        return SHIFTS[self.name](pixels, seeded(0, "shift", self.name, id_))
 
 
 def rotate(image: Pixels, key: int) -> Pixels:

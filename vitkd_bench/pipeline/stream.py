@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from vitkd_bench.contracts import Batch, Examples
+from vitkd_bench.contracts import Batch, Examples, Look
 from vitkd_bench.pipeline.draws import permutation
+from vitkd_bench.pipeline.loader import IN_PROCESS, Loading, as_float, load, ready
 from vitkd_bench.pipeline.mixing import mix
-from vitkd_bench.pipeline.views import augment, plain
 from vitkd_bench.spec import BadInputError, Recipe
 from vitkd_bench.spec.seeds import seeded
 
@@ -33,17 +35,19 @@ class TrainStream:
         views: int = 1,
         epoch: int = 0,
         *,
-        native_size: int | None = None,
+        teacher: Look | None = None,
+        teacher_view: int = 0,
     ) -> None:
         """Shuffle one epoch.
 
         Args:
-            examples: the training split, at the size at which it is used.
+            examples: the training split, shown as the student sees it.
             recipe: batch size, augmentation, epochs and label smoothing are read.
             seed: the run's.
             views: independently augmented views of each image, the first included.
             epoch: counts from 0.
-            native_size: side of the images as published, whose pixels a shift counts (None: as they are).
+            teacher: how the teacher is shown the images, where that is otherwise.
+            teacher_view: the view that it is shown.
 
         Raises:
             BadInputError: fewer than two training images, or a batch size of one.
@@ -59,7 +63,7 @@ class TrainStream:
         self.order, self._draws = _repeated(shuffled, recipe.augmentation.repeated)
         self._seed, self._classes = seed, int(examples.labels.max()) + 1  # a training split has every class
         self._keys = [seeded(seed, "augmentation", epoch, view) for view in range(views)]
-        self._pixel = examples.images.shape[-1] / native_size if native_size else 1.0
+        self._teacher, self._teacher_view = teacher, teacher_view
 
     def __len__(self) -> int:
         """Count the steps of the epoch."""
@@ -75,19 +79,30 @@ class TrainStream:
 
         Raises:
             IndexError: the epoch has no such step.
+            WorldError: an image cannot be decoded; names it.
+        """
+        return ready(self.raw(step))
+
+    def raw(self, step: int) -> Batch:
+        """Make the batch of one step with pixels that may still be uint8; see `loader.ready`.
+
+        Raises:
+            IndexError: the epoch has no such step.
+            WorldError: an image cannot be decoded; names it.
         """
         if not 0 <= step < len(self):
             raise IndexError(f"epoch {self.epoch} has {len(self)} steps, asked for {step}")
-        size, rule = self.recipe.batch_size, self.recipe.augmentation
+        size = self.recipe.batch_size
         within = slice(step * size, (step + 1) * size)
         samples = self.order[within]
-        images, labels = self.examples.images[samples], torch.from_numpy(self.examples.labels[samples])
-        views = [augment(images, self._draws[within], rule, key, self._pixel) for key in self._keys]
+        labels = torch.from_numpy(self.examples.labels[samples])
+        views, for_teacher = self._views(samples, self._draws[within])
         mixed = None
-        if rule.mixes:
-            views, mixed = mix(
-                views, labels, rule, self._classes, seeded(self._seed, "mixing", self.epoch, step)
-            )
+        if self.recipe.augmentation.mixes:
+            key = seeded(self._seed, "mixing", self.epoch, step)
+            shown = [as_float(view) for view in (*views, *for_teacher)]
+            shown, mixed = mix(shown, labels, self.recipe.augmentation, self._classes, key)
+            views, for_teacher = shown[: len(views)], shown[len(views) :]
         return Batch(
             pixels=views[0],
             labels=labels,
@@ -98,7 +113,22 @@ class TrainStream:
             label_smoothing=self.recipe.label_smoothing,
             views=tuple(views[1:]),
             mixed=mixed,
+            teacher_pixels=for_teacher[0] if for_teacher else None,
         )
+
+    def _views(
+        self, samples: NDArray[np.int64], draws: NDArray[np.int64]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Give all views as the student sees them, and the one for the teacher if it sees it otherwise."""
+        views, for_teacher = [], []
+        for i, key in enumerate(self._keys):
+            looks = [self.examples.look]
+            if self._teacher is not None and i == self._teacher_view:
+                looks.append(self._teacher)
+            own, *other = self.examples.augmented(samples, draws, self.recipe.augmentation, key, looks)
+            views.append(own)
+            for_teacher += other
+        return views, for_teacher
 
 
 def _repeated(order: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -109,20 +139,40 @@ def _repeated(order: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], 
 
 def plain_batches(examples: Examples, batch_size: int) -> Iterator[Batch]:
     """Give the training images once, in order, without augmentation, as `Method.fit` reads them."""
-    return _in_order(examples, batch_size, train_size=len(examples))
+    return map(ready, raw_batches(examples, batch_size, train_size=len(examples)))
 
 
 def eval_batches(examples: Examples, batch_size: int) -> Iterator[Batch]:
     """Give every sample of a split exactly once, in order, not augmented; the last batch may be small."""
-    return _in_order(examples, batch_size, train_size=0)
+    return map(ready, raw_batches(examples, batch_size))
 
 
-def _in_order(examples: Examples, batch_size: int, train_size: int) -> Iterator[Batch]:
-    for start in range(0, len(examples), batch_size):
-        samples: NDArray[np.int64] = np.arange(start, min(start + batch_size, len(examples)), dtype=np.int64)
-        yield Batch(
-            pixels=plain(examples.images[samples]),
-            labels=torch.from_numpy(examples.labels[samples]),
-            ids=torch.from_numpy(samples),
-            train_size=train_size,
-        )
+def raw_batches(
+    examples: Examples,
+    batch_size: int,
+    train_size: int = 0,
+    teacher: Look | None = None,
+    loading: Loading = IN_PROCESS,
+) -> Iterator[Batch]:
+    """Give every sample once, in order, not augmented, with pixels as uint8; see `loader.ready`.
+
+    Args:
+        examples: a split.
+        batch_size: of all batches but the last.
+        train_size: what the batches say of the number of training images.
+        teacher: how the teacher is shown the images, where that is otherwise.
+        loading: who makes the batches.
+    """
+    make = partial(_plain, examples, batch_size, train_size, teacher)
+    return load(make, -(-len(examples) // batch_size), loading)
+
+
+def _plain(examples: Examples, size: int, train_size: int, teacher: Look | None, step: int) -> Batch:
+    samples = np.arange(step * size, min((step + 1) * size, len(examples)), dtype=np.int64)
+    return Batch(
+        pixels=examples.plain(samples),
+        labels=torch.from_numpy(examples.labels[samples]),
+        ids=torch.from_numpy(samples),
+        train_size=train_size,
+        teacher_pixels=None if teacher is None else examples.plain(samples, teacher),
+    )

@@ -1,31 +1,95 @@
-"""A tree of files, `class/file`, read from a folder or from a tar: the same names, the same bytes."""
+"""Files of a folder, a tar or a zip: the same names, the same bytes; and trees of them, `class/file`."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import lzma
+import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from vitkd_bench.spec import WorldError
+import numpy as np
 
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz")
+from vitkd_bench.contracts import Images
+from vitkd_bench.pipeline.images import ArchiveImages, ChosenImages, FolderImages
+from vitkd_bench.pipeline.zips import ZipImages
+from vitkd_bench.spec import WorldError, nearest
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".zip")
+UNPACKED_AT_MOST = 8 << 30
+"""Bytes that a compressed tar may become in memory: more is a bomb, or wants to be unpacked once."""
 _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """Files by folder, `{"n01443537": ("1.JPEG", ...)}`, sorted, and how one is read. `path` is the whole."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Files:
+    """Plain files of a folder or an archive: `names` sorted, `images` in their order. `path` is the whole."""
 
     path: Path
+    names: tuple[str, ...]
+    images: Images
+    _at: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Number the names."""
+        object.__setattr__(self, "_at", {name: i for i, name in enumerate(self.names)})
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is a file of that name."""
+        return name in self._at
+
+    def read(self, name: str) -> bytes:
+        """Read one file.
+
+        Raises:
+            WorldError: it is not there, or cannot be read.
+        """
+        if name not in self._at:
+            raise WorldError(f"{self.path}: no file {name!r}{nearest(name, self.names)}")
+        found = self.images.read(self._at[name])
+        return found if isinstance(found, bytes) else found.tobytes()
+
+    def chosen(self, names: Sequence[str]) -> ChosenImages:
+        """Give some of the files, all of which are there, in the order of `names`."""
+        return ChosenImages(self.images, np.array([self._at[name] for name in names], dtype=np.int64))
+
+    def under(self, folder: str) -> Files:
+        """Give the files below one of its folders, named from there on; none if there is no such folder."""
+        start = f"{folder}/"
+        below = [name for name in self.names if name.startswith(start)]
+        return Files(self.path, tuple(name.removeprefix(start) for name in below), self.chosen(below))
+
+    def without(self, names: Iterable[str]) -> Files:
+        """Give all files but some."""
+        left_out = set(names)
+        stays = tuple(name for name in self.names if name not in left_out)
+        return Files(self.path, stays, self.chosen(stays)) if left_out else self
+
+    def tops(self) -> set[str]:
+        """Give the names at the top: folders, and files that are in none."""
+        return {name.partition("/")[0] for name in self.names}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tree:
+    """Files laid out as `class/file`: `folders` is `{"n01443537": ("1.JPEG", ...)}`, sorted."""
+
+    files: Files
     folders: dict[str, tuple[str, ...]]
-    read: Callable[[str], bytes]
+
+    @property
+    def path(self) -> Path:
+        """The folder or archive."""
+        return self.files.path
+
+    def read(self, name: str) -> bytes:
+        """Read `class/file`."""
+        return self.files.read(name)
 
 
 def find(name: str, field: str, roots: tuple[Path, ...], dataset: str) -> Path:
@@ -45,43 +109,84 @@ def find(name: str, field: str, roots: tuple[Path, ...], dataset: str) -> Path:
     )
 
 
-@contextmanager
-def open_tree(path: Path) -> Iterator[Tree]:
-    """Open a folder or an archive of `class/file`. A compressed archive is unpacked in memory, never on disk.
-
-    Names that begin with a dot are left out. Names are unique and stay inside the tree.
+def open_tree(path: Path) -> Tree:
+    """Find the files of a folder or an archive that is laid out as `class/file`; see `open_files`.
 
     Raises:
-        WorldError: unreadable, truncated, a member that is no plain file, leads outside, stands twice, or is
-            not `class/file`; names it.
+        WorldError: as `open_files`; or a file that is not `class/file`.
+    """
+    return tree_of(open_files(path))
+
+
+def tree_of(files: Files) -> Tree:
+    """Take files for a tree of `class/file`.
+
+    Raises:
+        WorldError: a file that is laid out otherwise.
+    """
+    return Tree(files, _by_folder(files.path, files.names))
+
+
+def open_files(path: Path) -> Files:
+    """Find the plain files of a folder or an archive; a compressed one is unpacked in memory, never on disk.
+
+    Names are relative, with `/`, unique, and stay inside; those with a part that begins with a dot are left
+    out.
+
+    Raises:
+        WorldError: unreadable, truncated, a member that is no plain file, leads outside or stands twice;
+            names it.
     """
     if path.is_dir():
-        yield _folder(path)
-        return
+        return _folder(path)
     if not path.name.endswith(ARCHIVES):
         raise WorldError(f"{path}: neither a folder nor one of {', '.join(ARCHIVES)}")
+    if path.name.endswith(".zip"):
+        return _zip(path)
     try:
-        stream = _seekable(path)
+        unpacked = _unpacked(path)
+        with path.open("rb") if unpacked is None else io.BytesIO(unpacked) as stream:
+            return _archive(path, stream, unpacked)
     except _BROKEN as error:
         raise WorldError(f"{path}: cannot be unpacked, is it truncated? {_said(error)}") from None
-    with stream:
-        yield _archive(path, stream)
 
 
-def _folder(path: Path) -> Tree:
-    found = (p for p in path.rglob("*") if p.is_file())
-    names = sorted(p.relative_to(path).as_posix() for p in found)
+def _folder(path: Path) -> Files:
+    names: list[str] = []
+    try:
+        for folder, _, files in os.walk(path, onerror=_raise):
+            start = "" if folder == str(path) else f"{Path(folder).relative_to(path).as_posix()}/"
+            names += [start + name for name in files]
+    except OSError as error:
+        raise WorldError(f"{error.filename}: cannot be listed: {error.strerror or error}") from None
+    shown = tuple(sorted(name for name in names if _shown(name)))
+    return Files(path, shown, FolderImages(path, shown))
 
-    def read(name: str) -> bytes:
-        try:
-            return (path / name).read_bytes()
-        except OSError as error:
-            raise WorldError(f"{path / name}: cannot be read: {_said(error)}") from None
 
-    return Tree(path, _by_folder(path, names), read)
+def _raise(error: OSError) -> None:
+    raise error
 
 
-def _archive(path: Path, stream: BinaryIO) -> Tree:
+def _zip(path: Path) -> Files:
+    images = ZipImages.of(path)
+    shown = tuple(name for name in images.names if _shown(name))
+    every = Files(path, images.names, images)
+    return every if len(shown) == len(every.names) else Files(path, shown, every.chosen(shown))
+
+
+def _archive(path: Path, stream: BinaryIO, unpacked: bytes | None) -> Files:
+    spans = member_spans(path, stream)
+    names = tuple(sorted(name for name in spans if _shown(name)))
+    at = np.array([spans[name] for name in names], dtype=np.int64).reshape(-1, 2)
+    return Files(path, names, ArchiveImages(path, names, at, unpacked))
+
+
+def member_spans(path: Path, stream: BinaryIO) -> dict[str, tuple[int, int]]:
+    """Give offset and size of every plain file in an uncompressed tar; `path` is for errors.
+
+    Raises:
+        WorldError: unreadable, truncated, or a member that is not to be trusted; names it.
+    """
     try:
         archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 - lives as long as its stream
         members = archive.getmembers()
@@ -90,33 +195,35 @@ def _archive(path: Path, stream: BinaryIO) -> Tree:
     stream.seek(archive.offset)
     if stream.read(512).strip(b"\0") or not members or _ends_early(stream, members[-1]):
         raise WorldError(f"{path}: the archive ends early or holds nothing; fetch it again")
-    files: dict[str, tarfile.TarInfo] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for member in members:
         name = _inside(path, member)
         if member.isdir():
             continue
-        if name in files:
+        if name in spans:
             raise WorldError(f"{path}: member {name!r} stands twice")
-        files[name] = member
-
-    def read(name: str) -> bytes:
-        try:
-            opened = archive.extractfile(files[name])
-            return opened.read() if opened else b""
-        except _BROKEN as error:
-            raise WorldError(f"{path}/{name}: cannot be read: {_said(error)}") from None
-
-    return Tree(path, _by_folder(path, sorted(files)), read)
+        spans[name] = member.offset_data, member.size
+    return spans
 
 
-def _seekable(path: Path) -> BinaryIO:
+def _unpacked(path: Path) -> bytes | None:
     if path.name.endswith((".gz", ".tgz")):
         with gzip.open(path) as packed:
-            return io.BytesIO(packed.read())
+            return _at_most(path, packed)
     if path.name.endswith(".xz"):
         with lzma.open(path) as packed:
-            return io.BytesIO(packed.read())
-    return path.open("rb")
+            return _at_most(path, packed)
+    return None
+
+
+def _at_most(path: Path, packed: gzip.GzipFile | lzma.LZMAFile) -> bytes:
+    found = packed.read(UNPACKED_AT_MOST + 1)
+    if len(found) > UNPACKED_AT_MOST:
+        raise WorldError(
+            f"{path}: becomes more than {UNPACKED_AT_MOST >> 20} MiB when it is unpacked; "
+            "unpack it once, into a folder or to a .tar"
+        )
+    return found
 
 
 def _ends_early(stream: BinaryIO, last: tarfile.TarInfo) -> bool:
@@ -129,17 +236,19 @@ def _inside(path: Path, member: tarfile.TarInfo) -> str:
     pure = PurePosixPath(member.name)
     if pure.is_absolute() or ".." in pure.parts:
         raise WorldError(f"{path}: member {member.name!r} leads outside the archive; it is not read")
-    if not (member.isreg() or member.isdir()):
+    if not (member.isreg() or member.isdir()) or member.issparse():
         raise WorldError(f"{path}: member {member.name!r} is a link or a device; only plain files are read")
     return pure.as_posix()
 
 
-def _by_folder(path: Path, names: list[str]) -> dict[str, tuple[str, ...]]:
+def _shown(name: str) -> bool:
+    return not any(part.startswith(".") for part in name.split("/"))
+
+
+def _by_folder(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     folders: dict[str, list[str]] = {}
     for name in names:
         parts = name.split("/")
-        if any(part.startswith(".") for part in parts):
-            continue
         if len(parts) != 2:
             raise WorldError(f"{path}: {name!r} is not class/file, which is the layout that is needed here")
         folders.setdefault(parts[0], []).append(parts[1])

@@ -97,6 +97,12 @@ def augment(
     return pixels.clamp_(0, 1)
 
 
+def flips(rule: Augmentation, samples: NDArray[np.int64], key: int) -> NDArray[np.bool_]:
+    """Say which images of a batch (B,) `augment` mirrors."""
+    row = _ROWS.index("flip")
+    return np.asarray((uniforms(key, samples, row + 1)[row] < 0.5) & rule.flip)
+
+
 def _shifts(rule: Augmentation, drawn: Draws, pixel: float) -> NDArray[np.int64]:
     """Whole pixels to the right and down, (2, B)."""
     both = np.stack([drawn["shift_x"], drawn["shift_y"]])

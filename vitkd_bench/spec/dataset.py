@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vitkd_bench.spec.base import Frozen, Settings
 from vitkd_bench.spec.canonical import content_hash
@@ -20,19 +20,39 @@ TEMPLATES = ("a photo of a {}.",)
 class Subset(Frozen):
     """A part of a data set: the first `classes` (or those named), `per_class` training images of each.
 
-    Images are drawn by `seed`, once, for all runs: a subset is a data set, not a source of noise.
+    `long_tail` is the imbalance factor of an exponential long tail: of K classes the first keeps n images and
+    class k keeps n x factor^(-k / (K - 1)), where n is `per_class`, or what every class has (Cui et al.,
+    arXiv:1901.05555, section 5.1). Images are drawn by `seed`, once, for all runs: a subset is a data set,
+    not a source of noise.
     """
 
     classes: int | tuple[str, ...] | None = None
     per_class: int | None = Field(default=None, gt=0)
+    long_tail: float | None = Field(default=None, gt=1)
     seed: int = Field(default=0, ge=0)
 
 
 class Validation(Frozen):
-    """How val is carved from train: stratified, `per_class` images of each class, by `seed`."""
+    """How val is carved from train: stratified, by `seed`.
 
-    per_class: int = Field(gt=0)
+    `per_class` images of each class, or a `share` of each class's images, rounded, at least one of them where
+    a class has two; a class with a single image stays in train.
+    """
+
+    per_class: int | None = Field(default=None, gt=0)
+    share: float | None = Field(default=None, gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Validation:
+        if (self.per_class is None) == (self.share is None):
+            raise ValueError("val takes per_class or share, one of the two")
+        return self
+
+
+Decoding = Literal["once", "anew"]
+"""When images are decoded: `once`, kept in memory at the size at which they are shown, crops cut from that;
+or `anew` each time, crops cut from the whole image."""
 
 
 class DatasetSettings(Settings):
@@ -41,19 +61,31 @@ class DatasetSettings(Settings):
     `pictures_of` names the public collections from which the images are taken, so that a board can say which
     teachers have seen them; it changes no number and stands in no id. `templates` are those of the data set's
     entry unless given; they stand in the id of a run that reads a head made of them, and in no other.
+    `decode` says when images are decoded, the entry's own way unless given. `skip` is a text file with the id
+    of an image a line: these are left out of train, val and test, and the record counts them.
     """
 
     pictures_of: tuple[str, ...] = ()
     templates: tuple[Template, ...] | None = Field(default=None, min_length=1)
     subset: Subset | None = None
     val: Validation | None = None
+    decode: Decoding | None = None
+    skip: str | None = Field(default=None, min_length=1)
 
 
 class ClassInfo(Frozen):
-    """One class: its name, and its index in other label spaces, e.g. `{"imagenet1k": 207}`."""
+    """One class: its name, and its index in other label spaces, e.g. `{"imagenet1k": 207}`.
+
+    A class of a shift set may be several classes elsewhere: `{"imagenet1k": (151, 152)}`.
+    """
 
     name: str
-    indices: dict[str, int] = {}
+    indices: dict[str, int | tuple[int, ...]] = {}
+
+    def places(self, space: str) -> tuple[int, ...]:
+        """Give its indices in a label space, none if it has no place there."""
+        found = self.indices.get(space, ())
+        return found if isinstance(found, tuple) else (found,)
 
     @property
     def spoken(self) -> str:
@@ -65,9 +97,13 @@ class Dataset(Frozen):
     """Facts of a data set, as published.
 
     `image_size` is the native one in pixels (None where images differ); `reader` names the reader in
-    `pipeline.readers` that opens it; `shifts` are the named shift splits, `name/shift` in a suite.
-    `classes` is None where they are read from the files. `templates` are the sentences of which a text head
-    is made.
+    `pipeline.readers` that finds it; `shifts` are the named shift splits, `name/shift` in a suite.
+    `classes` is None where they are read from the files, `num_classes` and `counts` (images by part, as
+    `train`, `val`, `test`) are None and empty where they are any. `templates` are the sentences of which a
+    text head is made. A shift set (`role: shift`) has a test part alone and is named under `evaluate`.
+    `files` are the names that it has under a data root, any one of a line's alternatives; `fetch` are the
+    places from which its files may be had, each `URL` or `URL -> name`; `manual` says what a person has to do
+    where they may not.
     """
 
     name: str
@@ -78,9 +114,16 @@ class Dataset(Frozen):
     channels: int = Field(gt=0)
     image_size: int | None = Field(default=None, gt=0)
     pixels: PixelStats
+    role: Literal["trained", "shift"] = "trained"
     classes: tuple[ClassInfo, ...] | None = None
+    num_classes: int | None = Field(default=None, gt=1)
+    counts: dict[str, int] = {}
     label_space: str | None = None
     split_rule: str
+    decode: Decoding = "once"
+    files: tuple[str, ...] = ()
+    fetch: tuple[str, ...] = ()
+    manual: str = ""
     templates: tuple[Template, ...] = Field(default=TEMPLATES, min_length=1)
     shifts: tuple[str, ...] = ()
     augmentation: str = "none"
@@ -107,6 +150,7 @@ class ResolvedDataset(Frozen):
     shifts: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     templates: tuple[Template, ...] = Field(default=TEMPLATES, min_length=1)
+    decode: Decoding = "once"
 
     @property
     def class_hash(self) -> str:

@@ -53,6 +53,12 @@ class Augmentation(Frozen):
     repeated: int = Field(default=1, ge=1)
 
     @property
+    def alters_single_images(self) -> bool:
+        """Whether anything happens to an image by itself."""
+        whole = ("mixup", "cutmix", "mixup_probability", "switch_probability", "repeated")
+        return bool(self.declared().keys() - set(whole))
+
+    @property
     def mixes(self) -> bool:
         """Whether images of a batch are mixed, and their labels with them."""
         return self.mixup > 0 or self.cutmix > 0
@@ -92,10 +98,12 @@ class Recipe(Frozen):
     """How a student is trained. AdamW, linear warm-up, cosine to `min_lr`; last epoch reported.
 
     `lr` is the peak rate for `batch_size` (not scaled); `clip_grad` a norm; `image_size` the side in pixels
-    to which images are brought (None: the data set's own). `initialisation` is the law by which students'
-    weights are drawn, `small` for micro networks (`networks.initialise`). Biases, norms, tokens and tables
-    are not decayed. `layer_decay` multiplies the rate of a layer by itself once for each layer above it
-    (BEiT, MAE), `ema` is the momentum of an average of the student's weights that is evaluated in its place.
+    to which images are brought (None: the data set's own). `eval_crop` is the share of the side of the
+    largest centred square that is shown at evaluation; 0.875 is usual at 224 px. `initialisation` is the law
+    by which students' weights are drawn, `small` for micro networks (`networks.initialise`). Biases, norms,
+    tokens and tables are not decayed. `layer_decay` multiplies the rate of a layer by itself once for each
+    layer above it (BEiT, MAE), `ema` is the momentum of an average of the student's weights that is evaluated
+    in its place.
 
     How a step is computed, and not what: `accumulate` parts of a batch one after the other, blocks
     recomputed in the backward pass (`checkpointing`), the student compiled (`compile`), in `precision`. They
@@ -116,6 +124,7 @@ class Recipe(Frozen):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     image_size: int | None = Field(default=None, gt=0)
+    eval_crop: float = Field(default=1.0, gt=0, le=1)
     augmentation: Augmentation = Augmentation()
     initialisation: Literal["timm", "small"] = "timm"
     precision: Literal["float32", "bfloat16"] = "float32"

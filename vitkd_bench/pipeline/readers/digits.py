@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from vitkd_bench.contracts import Examples
-from vitkd_bench.pipeline.decode import resize_square
-from vitkd_bench.pipeline.selection import chosen, draw, hash_order
-from vitkd_bench.spec import ClassInfo, Dataset, DatasetSettings, WorldError
+from vitkd_bench.contracts import KnownClass, Part
+from vitkd_bench.pipeline.images import PixelImages
+from vitkd_bench.pipeline.selection import hash_order
+from vitkd_bench.spec import Dataset, DatasetSettings, WorldError
 
 VAL, TEST = 0.15, 0.25
 _SPLIT_SEED = 0
@@ -24,26 +23,19 @@ class DigitsReader:
 
     def classes(
         self, facts: Dataset, settings: DatasetSettings, roots: tuple[Path, ...]
-    ) -> tuple[ClassInfo, ...]:
-        """List the ten classes, or those that the subset keeps."""
-        return _kept(facts, settings)[1]
+    ) -> tuple[KnownClass, ...]:
+        """List the ten classes."""
+        return tuple(KnownClass(info, info.name) for info in facts.classes or ())
 
-    def open(
-        self, facts: Dataset, settings: DatasetSettings, roots: tuple[Path, ...], image_size: int | None
-    ) -> dict[str, Examples]:
-        """Give train, val and test, each in the order of the file; (N, 1, S, S), bicubic unless S is 8."""
+    def parts(self, facts: Dataset, settings: DatasetSettings, roots: tuple[Path, ...]) -> dict[str, Part]:
+        """Give train, val and test, each in the order of the file; (N, 1, 8, 8)."""
         pixels, digits = load_digits()
         names = [f"digits/{i:04d}" for i in range(len(digits))]
         places: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-        labels = {digit: label for label, digit in enumerate(_kept(facts, settings)[0])}
-        for digit in labels:
-            ids = [names[i] for i in np.flatnonzero(digits == digit)]
-            parts = _split(ids)
-            parts["train"] = draw(parts["train"], settings.subset, str(digit))
-            for split, part in parts.items():
+        for digit in range(10):
+            for split, part in _split([names[i] for i in np.flatnonzero(digits == digit)]).items():
                 places[split] += [int(i.removeprefix("digits/")) for i in part]
-        images = _resized(pixels, image_size)
-        return {split: _examples(images, digits, labels, names, sorted(at)) for split, at in places.items()}
+        return {split: _part(pixels, digits, names, sorted(at)) for split, at in places.items()}
 
 
 READER = DigitsReader()
@@ -68,11 +60,6 @@ def load_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return np.rint(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8), table[:, 64]
 
 
-def _kept(facts: Dataset, settings: DatasetSettings) -> tuple[list[int], tuple[ClassInfo, ...]]:
-    classes = facts.classes or ()
-    return chosen(facts, settings, classes, [(info.name,) for info in classes])
-
-
 def _split(ids: list[str]) -> dict[str, list[str]]:
     shuffled = hash_order(ids, "digits", _SPLIT_SEED)
     val, test = round(len(ids) * VAL), round(len(ids) * TEST)
@@ -83,21 +70,6 @@ def _split(ids: list[str]) -> dict[str, list[str]]:
     }
 
 
-def _resized(pixels: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
-    if side in {None, pixels.shape[-1]}:
-        return pixels
-    return np.stack([np.asarray(resize_square(Image.fromarray(image), side)) for image in pixels])
-
-
-def _examples(
-    images: NDArray[np.uint8],
-    digits: NDArray[np.int64],
-    labels: dict[int, int],
-    names: list[str],
-    at: list[int],
-) -> Examples:
-    return Examples(
-        images=images[at][:, None],
-        labels=np.array([labels[int(digits[i])] for i in at], dtype=np.int64),
-        ids=tuple(names[i] for i in at),
-    )
+def _part(pixels: NDArray[np.uint8], digits: NDArray[np.int64], names: list[str], at: list[int]) -> Part:
+    images = PixelImages(pixels[at][:, None], "scikit-learn's digits.csv.gz")
+    return Part(images, digits[at], tuple(names[i] for i in at))

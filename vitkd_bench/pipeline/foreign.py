@@ -1,0 +1,83 @@
+"""Files that strangers wrote, JSON, MATLAB and text: one line of error, whatever is in them."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vitkd_bench.spec import WorldError
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        WorldError: it cannot be read, or is none.
+    """
+    return parse_json(read_bytes(path), str(path))
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Read JSON; `where` is for errors.
+
+    Raises:
+        WorldError: it is none, or nested beyond what Python reads.
+    """
+    try:
+        return json.loads(data.decode("utf-8"))
+    except ValueError as error:
+        raise WorldError(f"{where}: cannot be read as JSON: {error}") from None
+    except RecursionError:
+        raise WorldError(f"{where}: cannot be read as JSON: nested too deeply") from None
+
+
+def parse_lines(data: bytes, where: str) -> list[str]:
+    """Read the lines of a text, without their ends.
+
+    Raises:
+        WorldError: it is not UTF-8.
+    """
+    try:
+        return data.decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise WorldError(f"{where}: not a text in UTF-8: {error}") from None
+
+
+def parse_mat(data: bytes, where: str, *names: str) -> Mapping[str, Any]:
+    """Read arrays by name from a MATLAB file of version 5 to 7.
+
+    Raises:
+        WorldError: it is none, or lacks one of `names`.
+    """
+    from scipy.io import loadmat
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found: Mapping[str, Any] = loadmat(io.BytesIO(data), squeeze_me=True, variable_names=names)
+    except Exception as error:  # noqa: BLE001 - scipy lets through whatever broken bytes lead it to
+        raise WorldError(f"{where}: cannot be read as a MATLAB file: {_first_line(error)}") from None
+    for name in names:
+        if name not in found:
+            raise WorldError(f"{where}: no array {name!r} in it")
+    return found
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        WorldError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorldError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
