@@ -12,8 +12,9 @@ from typing import Any
 from vitkd_bench.report.controls import ControlRow, control_rows, is_control
 from vitkd_bench.report.families import FamilyRow, family_rows
 from vitkd_bench.report.gather import Gathered, gather
-from vitkd_bench.report.rows import TEST, Row, build_rows, folded, hardware
+from vitkd_bench.report.rows import Row, build_rows, folded, hardware
 from vitkd_bench.report.searches import SearchRow, search_rows, trial_labels
+from vitkd_bench.report.shifts import TEST, check_scoring
 from vitkd_bench.spec import Record, Refusal
 
 
@@ -100,6 +101,14 @@ class Board:
         """All shift splits that some row has, sorted."""
         return tuple(sorted({split for row in self.rows for split in row.shifts}))
 
+    @property
+    def has_seen(self) -> bool:
+        """Whether some number is of pictures that its teacher has seen."""
+        searched = any(search.seen for search in self.searches)
+        return searched or any(
+            seen for row in self.rows for seen in (row.seen, *(score.seen for score in row.shifted.values()))
+        )
+
 
 def build_board(folders: Sequence[Path], out: Path) -> Board:
     """Make the content of a report.
@@ -113,6 +122,7 @@ def build_board(folders: Sequence[Path], out: Path) -> Board:
         VitkdError: a plan is damaged, or results must not stand in one table.
     """
     found = gather(folders)
+    check_scoring(found)
     rows = build_rows(found)
     damage = [
         f"damaged, not counted: {Path(s.split(': ')[0]).name}: {s.partition(': ')[2]}" for s in _damage(found)

@@ -18,7 +18,8 @@ class FamilyRow:
     """One family, student and method: its delta in percentage points, the seed being the unit.
 
     Teachers of a family are averaged within a seed. `p` is of the t test against zero, `p_holm` adjusted over
-    the families of the same data set, recipe, student and method.
+    the families of the same data set, recipe, student and method. `seen` names collections of these pictures
+    that one of its teachers has seen.
     """
 
     dataset: str
@@ -31,6 +32,7 @@ class FamilyRow:
     p: float | None
     p_holm: float | None = None
     published: str | None = None
+    seen: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -49,7 +51,9 @@ class FamilyRow:
     @property
     def remark(self) -> str:
         """What a reader has to know, or nothing."""
-        return undecided(self.delta) if self.verdict == "undecided" else ""
+        seen = [f"teacher has seen {', '.join(self.seen)}"] if self.seen else []
+        open_ = [undecided(self.delta)] if self.verdict == "undecided" else []
+        return "; ".join(seen + open_)
 
 
 def family_rows(rows: Iterable[Row]) -> list[FamilyRow]:
@@ -86,6 +90,7 @@ def _family(rows: list[Row]) -> FamilyRow | None:
         delta=Delta(interval, by_seed, tuple(sorted({s for d in deltas for s in d.by_seed} - set(shared)))),
         p=t_test(interval),
         published=row.teacher.outcome if attention_to_standard else None,
+        seen=tuple(sorted({name for r in rows for name in r.seen})),
     )
 
 

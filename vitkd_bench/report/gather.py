@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,12 @@ class Gathered:
         record = self.records.get(run_id)
         return record if record and record.status == "done" else None
 
+    def by_seed(self, runs: Mapping[int, str], split: str, metric: str) -> dict[int, float]:
+        """Give one metric of the finished runs that have it, by seed."""
+        records = {seed: self.done(id_) for seed, id_ in sorted(runs.items())}
+        metrics = {seed: record.metrics.get(split, {}) for seed, record in records.items() if record}
+        return {seed: values[metric] for seed, values in metrics.items() if metric in values}
+
 
 def gather(folders: Sequence[Path]) -> Gathered:
     """Read plans and records of some output folders.
@@ -125,11 +131,25 @@ def _add_records(found: Gathered, plan: Plan, store: Store, records: dict[str, R
         other = found.done(id_)
         if other is None:
             found.records[id_], found.homes[id_] = record, store
-        elif record.status == "done" and record.result() != other.result():
+        elif record.status == "done" and not same_result(record, other):
             found.notes.append(
                 f"run {id_} has two results, in {found.homes[id_].folder.name} and in {store.folder.name}; "
                 "the first is shown"
             )
+
+
+def same_result(one: Record, two: Record) -> bool:
+    """Say whether two records of one run agree in all that both have: an earlier one has fewer measures."""
+    first, second = one.result(), two.result()
+    measured = ("metrics", "metrics_val_selected", "scoring")
+    agree = all(_agree(first.pop(part), second.pop(part)) for part in measured)
+    return agree and first == second
+
+
+def _agree(one: Any, two: Any) -> bool:
+    if isinstance(one, dict) and isinstance(two, dict):
+        return all(_agree(one[name], two[name]) for name in one.keys() & two.keys())
+    return bool(one == two)
 
 
 def _add_cell(found: Gathered, plan: Plan, cell: Any, folder: Path) -> None:
@@ -207,7 +227,7 @@ def _check_records(found: Gathered) -> None:
     """
     splits: dict[str, dict[str, str]] = {}
     weights: dict[str, dict[str, str]] = {}
-    for dataset, label, teacher, id_ in _asked(found):
+    for dataset, label, teacher, id_ in asked_runs(found):
         record = found.done(id_)
         if record is None:
             continue
@@ -230,7 +250,7 @@ def _check_records(found: Gathered) -> None:
                 )
 
 
-def _asked(found: Gathered) -> Iterator[tuple[str, str, str, str]]:
+def asked_runs(found: Gathered) -> Iterator[tuple[str, str, str, str]]:
     """Each run of a cell and each trial: data set, the suite's name of the teacher, its own, and the id."""
     for cell in found.cells.values():
         for id_ in (*cell.runs.values(), *cell.baselines.values()):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitkd_bench.report.board import Board
+from vitkd_bench.report.contamination import MARK, marked
 from vitkd_bench.report.rows import Row
 from vitkd_bench.report.words import points
 
@@ -41,7 +42,8 @@ class Square:
 class Heatmap:
     """The content of one figure. `teachers` are (name, published outcome), grouped by outcome.
 
-    The last of the `methods` are `controls`, set apart by a line.
+    The last of the `methods` are `controls`, set apart by a line; `seen` are teachers that have seen these
+    pictures.
     """
 
     dataset: str
@@ -53,6 +55,7 @@ class Heatmap:
     limit: float
     native_is_standard: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -72,10 +75,11 @@ class Heatmap:
         spread = f", from {points(min(values))} to {points(max(values))}" if values else ""
         controls = f" and {len(self.controls)} controls" if self.controls else ""
         methods = len(self.methods) - len(self.controls)
+        known = f" Teachers that have seen these pictures: {', '.join(self.seen)}." if self.seen else ""
         size = f"{len(self.teachers)} teachers by {methods} methods{controls}"
         return (
             f"Heatmap of {size} for {self.title}: delta to the baseline in percentage points{spread}; "
-            f"{sure} of {len(self.squares)} intervals exclude 0. All values stand in the leaderboard."
+            f"{sure} of {len(self.squares)} intervals exclude 0.{known} All values stand in the leaderboard."
         )
 
 
@@ -110,6 +114,7 @@ def _layout(board: Board, dataset: str, recipe: str, student: str, limit: float)
         limit=limit,
         native_is_standard=tuple(sorted({row.key.teacher for row in rows if row.same_as})),
         controls=tuple(sorted({method for _, method in squares} & controls)),
+        seen=tuple(sorted({row.key.teacher for row in rows if row.seen})),
     )
 
 
@@ -194,6 +199,9 @@ def _mark(axes: Axes, heatmap: Heatmap) -> None:
     if any(square.sure for square in heatmap.squares.values()):
         shown.append(Rectangle((0, 0), 1, 1, fill=False, ec="black", lw=1.4))
         labels.append("95 % interval excludes 0")
+    if heatmap.seen:
+        shown.append(Rectangle((0, 0), 1, 1, fill=False, ec="none"))
+        labels.append(f"{MARK} teacher has seen these pictures")
     if shown and isinstance(axes.figure, _figure_type()):
         axes.figure.legend(shown, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
 
@@ -217,7 +225,8 @@ def _hatched(corner: tuple[float, float], state: str) -> Any:
 
 def _name(axes: Axes, heatmap: Heatmap) -> None:
     """Write names of teachers and methods, and set groups of published outcome apart."""
-    labels = [f"{n} (= standard)" if n in heatmap.native_is_standard else n for n, _ in heatmap.teachers]
+    names = [(name, marked(name, [name] if name in heatmap.seen else [])) for name, _ in heatmap.teachers]
+    labels = [f"{told} (= standard)" if n in heatmap.native_is_standard else told for n, told in names]
     axes.set_yticks([y + 0.5 for y in range(len(labels))], labels, rotation=0)
     axes.set_xticks([x + 0.5 for x in range(len(heatmap.methods))], heatmap.methods, rotation=25, ha="right")
     axes.set_title(heatmap.title, loc="left", fontsize=10)

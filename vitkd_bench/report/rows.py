@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from vitkd_bench.report.class_groups import ClassGroups, class_groups
+from vitkd_bench.report.contamination import marked, seen_pictures
 from vitkd_bench.report.gather import CellKey, Gathered, GatheredCell, MixedError
 from vitkd_bench.report.gradients import gradient_ratio, told
 from vitkd_bench.report.searches import chosen_settings, trials_spent
-from vitkd_bench.report.words import settings_text
+from vitkd_bench.report.shifts import TEST, ShiftScore, shift_scores
+from vitkd_bench.report.words import NONE, settings_text
 from vitkd_bench.spec import MethodFacts, TeacherFacts
 from vitkd_bench.spec.seeds import seeded
 from vitkd_bench.statistics import (
@@ -25,20 +28,20 @@ from vitkd_bench.statistics import (
     verdict,
 )
 
-TEST = "test"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One cell over its seeds.
 
     `top1` is a fraction with its t interval; `delta` is to `none` with the same student, data set, recipe
-    and seed, in percentage points; `resampled` the same by a bootstrap over images and seeds. `shifts` and
-    `macro` are means over seeds, fractions. `seen` names collections of this data set's pictures that the
-    teacher has seen in its own training. `same_as` names a student whose runs are the very same. In folded
-    rows `also` names the students that this row stands for as well, `shared_by` the teachers of a baseline.
-    `scores` are the fractions that `top1` is made of, by seed. `chosen` are the settings that were chosen on
-    val, at the cost of so many `trials`; `gradient_ratio` is that of the first steps, mean over seeds.
+    and seed, in percentage points; `resampled` the same by a bootstrap over images and seeds. `macro`, the
+    mean over classes, is a mean over seeds, a fraction, as is what `fidelity` has of the teacher on test
+    (`agreement`, and `kl` in nats). `shifted` is by shift split, `groups` are those of a long tail. `seen`
+    names collections of this data set's pictures that the teacher has seen in its own training. `same_as`
+    names a student whose runs are the very same. In folded rows `also` names the students that this row
+    stands for as well, `shared_by` the teachers of a baseline. `scores` are the fractions that `top1` is made
+    of, by seed. `chosen` are the settings that were chosen on val, at the cost of so many `trials`;
+    `gradient_ratio` is that of the first steps, mean over seeds.
     """
 
     key: CellKey
@@ -56,7 +59,7 @@ class Row:
     delta: Delta | None
     resampled: Interval | None
     macro: float | None
-    shifts: dict[str, float]
+    shifted: dict[str, ShiftScore]
     wall_s: float | None
     hardware: tuple[str, ...]
     seen: tuple[str, ...] = ()
@@ -66,6 +69,18 @@ class Row:
     chosen: dict[str, Any] = field(default_factory=dict)
     trials: int = 0
     gradient_ratio: float | None = None
+    groups: ClassGroups | None = None
+    fidelity: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def shifts(self) -> dict[str, float]:
+        """Accuracy on each shift split by the rule that it is scored by, mean over seeds, a fraction."""
+        return {split: score.top1.mean for split, score in self.shifted.items()}
+
+    @property
+    def teacher_name(self) -> str:
+        """The suite's name of the teacher, marked if it has seen these pictures; none for a baseline."""
+        return NONE if self.is_baseline else marked(self.key.teacher, self.seen)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -172,11 +187,10 @@ def _row(found: Gathered, cell: GatheredCell, same_as: str | None) -> Row:
     records = {s: found.records[cell.runs[s]] for s, state in states.items() if state == "done"}
     images = {int(r.metrics[TEST]["n"]) for r in records.values() if "n" in r.metrics.get(TEST, {})}
     n = images.pop() if len(images) == 1 else None
-    top1 = _by_seed(found, cell.runs, TEST, "top1")
+    top1 = found.by_seed(cell.runs, TEST, "top1")
     is_baseline = bool(cell.runs) and cell.baselines in ({}, cell.runs) and cell.method.kind == "baseline"
-    base = {} if is_baseline else _by_seed(found, cell.baselines, TEST, "top1")
-    splits = sorted({split for r in records.values() for split in r.metrics} - {TEST, "val", "train"})
-    shifts = {split: _mean(_by_seed(found, cell.runs, split, "top1")) for split in splits}
+    bases = {} if is_baseline else cell.baselines
+    base = found.by_seed(bases, TEST, "top1")
     ratios = {s: gradient_ratio(r.gradient_norms, cell.method.name) for s, r in records.items()}
     walls = [float(r.cost["wall_s"]) for r in records.values() if r.cost.get("wall_s") is not None]
     return Row(
@@ -194,23 +208,23 @@ def _row(found: Gathered, cell: GatheredCell, same_as: str | None) -> Row:
         top1=t_interval(top1.values(), step=1 / n if n else 0.0) if top1 else None,
         delta=paired_delta(top1, base, images=n),
         resampled=None if is_baseline else _resample(found, cell, sorted(top1.keys() & base.keys())),
-        macro=_mean(_by_seed(found, cell.runs, TEST, "mean_per_class")),
-        shifts={split: mean for split, mean in shifts.items() if mean is not None},
+        macro=_mean(found.by_seed(cell.runs, TEST, "mean_per_class")),
+        shifted=shift_scores(found, cell, records),
         wall_s=sum(walls) / len(walls) if walls else None,
         hardware=tuple(sorted({hardware(r.provenance) for r in records.values()})),
-        seen=_seen(cell),
+        seen=seen_pictures(found, cell.teacher, cell.runs.values(), cell.pictures),
         scores=top1,
         chosen=chosen_settings(found, cell.key),
         trials=trials_spent(found, cell.key),
         gradient_ratio=_mean({seed: ratio for seed, ratio in ratios.items() if ratio is not None}),
+        groups=class_groups(found, cell.runs, bases, TEST),
+        fidelity=_fidelity(found, cell),
     )
 
 
-def _seen(cell: GatheredCell) -> tuple[str, ...]:
-    """Which of these pictures the teacher knows; a micro teacher is made here, of the train split alone."""
-    if cell.teacher.group == "micro":
-        return ()
-    return tuple(name for name in cell.pictures if name in cell.teacher.seen)
+def _fidelity(found: Gathered, cell: GatheredCell) -> dict[str, float]:
+    means = {name: _mean(found.by_seed(cell.runs, TEST, name)) for name in ("agreement", "kl")}
+    return {name: mean for name, mean in means.items() if mean is not None}
 
 
 def _in_state(states: Mapping[int, str], wanted: str) -> tuple[int, ...]:
@@ -222,13 +236,6 @@ def _state(found: Gathered, run_id: str) -> str:
     if record:
         return record.status
     return "stale" if run_id in found.stale else "missing"
-
-
-def _by_seed(found: Gathered, runs: Mapping[int, str], split: str, metric: str) -> dict[int, float]:
-    """One metric of the finished runs, by seed."""
-    records = {seed: found.done(id_) for seed, id_ in sorted(runs.items())}
-    metrics = {seed: record.metrics.get(split, {}) for seed, record in records.items() if record}
-    return {seed: values[metric] for seed, values in metrics.items() if metric in values}
 
 
 def _mean(by_seed: Mapping[int, float]) -> float | None:

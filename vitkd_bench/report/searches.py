@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vitkd_bench.report.contamination import seen_pictures
 from vitkd_bench.report.gather import CellKey, Gathered, GatheredSearch
 from vitkd_bench.report.words import setting, settings_text
 
@@ -30,7 +31,8 @@ class SearchRow:
 
     `held` are the settings chosen before it, `chosen` is the place of the chosen value in `tried`, None while
     trials are open. `trials` are those of the cell over all its settings, `budget` what each method may
-    spend. `also` names further students whose trials are the very same.
+    spend. `also` names further students whose trials are the very same. `seen` names collections of these
+    pictures that the teacher has seen.
     """
 
     dataset: str
@@ -45,6 +47,7 @@ class SearchRow:
     trials: int
     budget: int | None
     also: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
 
     @property
     def value(self) -> str:
@@ -98,7 +101,15 @@ def _row(found: Gathered, one: GatheredSearch) -> SearchRow:
         chosen=search.chosen,
         trials=sum(len(s.search.values) for s in cell),
         budget=one.budget,
+        seen=_seen(found, one),
     )
+
+
+def _seen(found: Gathered, one: GatheredSearch) -> tuple[str, ...]:
+    label = one.search.teacher
+    teacher = next(plan.teachers[label] for plan in found.plans if label in plan.teachers)
+    ids = [id_ for runs in one.search.runs for id_ in runs.values()]
+    return seen_pictures(found, teacher, ids, found.runs[ids[0]].dataset.pictures)
 
 
 def _tried(found: Gathered, value: Any, ids: Iterable[str]) -> Tried:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from vitkd_bench.report.beside import beside_tables
 from vitkd_bench.report.board import Board
+from vitkd_bench.report.contamination import LEGEND
 from vitkd_bench.report.heatmaps import Heatmap
 from vitkd_bench.report.rows import Row
 from vitkd_bench.report.summary import summary
@@ -32,7 +36,7 @@ from vitkd_bench.report.tables import (
     without_trials,
 )
 
-_SORTED_BY = {"Top-1 (%)", "Delta (pp)", "Seeds", "p (Holm)"}
+_SORTED_BY = {"Top-1 (%)", "Per class (%)", "Delta (pp)", "Seeds", "p (Holm)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ def to_html(board: Board, pictures: Sequence[Picture]) -> str:
         without_trials=without_trials,
         searches_explained=SEARCHES_EXPLAINED,
         counted=counted,
+        leading_number=leading_number,
         sort_keys=sort_keys,
         numeric=_SORTED_BY,
     )
@@ -74,6 +79,8 @@ def to_html(board: Board, pictures: Sequence[Picture]) -> str:
         board=board,
         sentences=summary(board),
         explanation=explanation(board),
+        legend=LEGEND if board.has_seen else "",
+        beside=[list(tables) for _, tables in groupby(beside_tables(board), key=lambda table: table.what)],
         pictures=pictures,
         headers={
             "leaderboard": LEADERBOARD,
@@ -95,6 +102,12 @@ def counted(board: Board) -> list[tuple[int, str]]:
     ]
 
 
+def leading_number(text: str) -> str:
+    """Give the number that a cell begins with, by which a script sorts it, or nothing."""
+    found = re.match(r"[+-]?\d+(\.\d+)?", text)
+    return found.group() if found else ""
+
+
 def picture(heatmap: Heatmap, drawn: Mapping[str, bytes]) -> Picture:
     """Embed a drawn heatmap as an image of its own, so that two drawings never share names."""
     data = base64.b64encode(drawn["svg"]).decode()
@@ -107,6 +120,8 @@ def sort_keys(row: Row) -> dict[str, float]:
     keys = {"Seeds": float(len(row.done))}
     if row.top1:
         keys["Top-1 (%)"] = row.top1.mean
+    if row.macro is not None:
+        keys["Per class (%)"] = row.macro
     if row.delta or row.is_baseline:
         keys["Delta (pp)"] = row.delta.interval.mean if row.delta else 0.0
     return keys

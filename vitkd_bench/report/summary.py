@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vitkd_bench.report.board import Board
+from vitkd_bench.report.contamination import marked
 from vitkd_bench.report.controls import VERDICTS, is_control
 from vitkd_bench.report.families import FamilyRow
 from vitkd_bench.report.rows import Row
@@ -45,7 +46,7 @@ def _extremes(rows: list[Row]) -> list[str]:
 def _case(row: Row) -> str:
     interval = row.delta.interval if row.delta else None
     value = points(interval.mean) if interval else ""
-    where = f"{row.key.method} from {row.key.teacher} to {row.key.student} on {row.key.dataset}"
+    where = f"{row.key.method} from {row.teacher_name} to {row.key.student} on {row.key.dataset}"
     return f"{value} pp {bounds(interval)} ({where}, {count(interval.n if interval else 0, 'seed')})"
 
 
@@ -58,7 +59,7 @@ def _by_method(board: Board) -> list[str]:
     for (dataset, _recipe, method, student), rows in questions.items():
         parts = []
         for word in ("transfers", "fails", "undecided"):
-            names = [row.family for row in rows if row.verdict == word]
+            names = [marked(row.family, row.seen) for row in rows if row.verdict == word]
             if names:
                 parts.append(f"{word} for {len(names)} ({', '.join(names)})")
         sentences.append(f"Families, {method} to {student} students on {dataset}: {'; '.join(parts)}.")

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tabulate import tabulate
 
+from vitkd_bench.report.beside import beside_tables, csv_groups, csv_shifts
 from vitkd_bench.report.board import Board, FailedRun
+from vitkd_bench.report.contamination import LEGEND, MARK, marked
 from vitkd_bench.report.controls import ControlRow
 from vitkd_bench.report.families import FamilyRow
 from vitkd_bench.report.rows import Row
@@ -33,6 +35,7 @@ LEADERBOARD = (
     "Student",
     "Method",
     "Top-1 (%)",
+    "Per class (%)",
     "Delta (pp)",
     "Seeds",
     "Verdict",
@@ -65,7 +68,8 @@ SEARCHES = ("Teacher", "Student", "Method", "Setting", "Chosen", "Trials", "Top-
 REFUSALS = ("Teacher", "Student", "Method", "Data set", "Kind", "Reason")
 FAILURES = ("Run", "Seed", "Cell", "Step", "Why")
 EXPLANATION = (
-    "Top-1: mean over seeds with the half width of its 95 % t interval. Delta: paired difference, in "
+    "Top-1: mean over seeds with the half width of its 95 % t interval. Per class: mean over classes of the "
+    "accuracy of each, where top-1 is that over images. Delta: paired difference, in "
     "percentage points, to the same student trained without a teacher (method none; same data, recipe and "
     "seed), with its 95 % t interval over seeds. Verdict: the interval lies above zero (transfers), below "
     "(fails), or neither (undecided)."
@@ -95,6 +99,7 @@ _SPECIAL = {
     "|": r"\textbar{}",
     "±": r"$\pm$",
     "–": "--",
+    MARK: r"\dag{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
@@ -102,17 +107,19 @@ _SPECIAL = {
 def explanation(board: Board) -> str:
     """Say what the leaderboard's columns are, and of the remarks what needs it."""
     known = any(row.gradient_ratio is not None for row in board.rows)
-    return f"{EXPLANATION} {RATIO_EXPLAINED}" if known else EXPLANATION
+    parts = [EXPLANATION, *([RATIO_EXPLAINED] if known else []), *([LEGEND] if board.has_seen else [])]
+    return " ".join(parts)
 
 
 def leaderboard_cells(row: Row) -> tuple[str, ...]:
     """What people read of a row, in the order of `LEADERBOARD`."""
     return (
-        NONE if row.is_baseline else row.key.teacher,
+        row.teacher_name,
         NONE if row.is_baseline else row.teacher.family,
         row.key.student,
         row.key.method,
         percent_interval(row.top1),
+        percent(row.macro),
         "baseline" if row.is_baseline else points_interval(row.delta.interval if row.delta else None),
         _seeds(len(row.done), len(row.run_ids)),
         row.verdict or ("" if row.is_baseline else NONE),
@@ -124,7 +131,7 @@ def control_cells(control: ControlRow) -> tuple[str, ...]:
     """What people read of a control, in the order of `CONTROLS`."""
     row, advantage = control.row, control.advantage
     return (
-        row.key.teacher,
+        row.teacher_name,
         row.key.student,
         control.method,
         control.name,
@@ -141,7 +148,7 @@ def search_cells(search: SearchRow) -> tuple[str, ...]:
     """What people read of a search, in the order of `SEARCHES`."""
     also = f" ({', '.join(search.also)} {'is' if len(search.also) == 1 else 'are'} the same)"
     return (
-        search.teacher,
+        marked(search.teacher, search.seen),
         search.student + (also if search.also else ""),
         search.method,
         search.asked,
@@ -169,7 +176,7 @@ def family_cells(row: FamilyRow) -> tuple[str, ...]:
     """What people read of a family's verdict, in the order of `FAMILIES`."""
     published = row.published and f"{row.published} ({row.beside_published})"
     return (
-        row.family + (f" ({len(row.teachers)} teachers)" if len(row.teachers) > 1 else ""),
+        marked(row.family, row.seen) + (f" ({len(row.teachers)} teachers)" if len(row.teachers) > 1 else ""),
         row.student,
         row.method,
         points_interval(row.delta.interval),
@@ -207,6 +214,8 @@ def to_markdown(board: Board) -> str:
         table = _pipe(SEARCHES, map(search_cells, searches))
         told = [SEARCHES_EXPLAINED, table, without_trials(board, dataset, recipe)]
         parts += [f"## Settings chosen on val: {dataset}, recipe {recipe}", *filter(None, told)]
+    for beside in beside_tables(board):
+        parts += [f"## {beside.title}", beside.explanation, _pipe(beside.header, beside.rows)]
     for title, header, lines in _further(board):
         parts += [f"## {title}", _pipe(header, lines)]
     for protocol in board.protocols:
@@ -215,6 +224,12 @@ def to_markdown(board: Board) -> str:
     parts += ["## Provenance", "\n".join(_provenance(board))] if board.provenance else []
     parts += ["## Notes", "\n".join(f"- {note}" for note in board.notes)] if board.notes else []
     return "\n\n".join(parts) + "\n"
+
+
+def _beside(board: Board) -> Iterable[tuple[str, Sequence[str], Sequence[tuple[str, ...]]]]:
+    """The tables of shifts and of groups of classes, each with its explanation in its title."""
+    for table in beside_tables(board):
+        yield f"{table.title}. {table.explanation}", table.header, table.rows
 
 
 def _further(board: Board) -> Iterable[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
@@ -274,7 +289,9 @@ def to_latex(board: Board) -> str:
         for (dataset, recipe), rows in board.search_groups().items()
     ]
     return environment.get_template("leaderboard.tex.j2").render(
-        board=board, explanation=explanation(board), tables=[*tables, *searches, *_further(board)]
+        board=board,
+        explanation=explanation(board),
+        tables=[*tables, *searches, *_beside(board), *_further(board)],
     )
 
 
@@ -285,8 +302,7 @@ def escape_latex(text: str) -> str:
 
 def to_csv(board: Board) -> str:
     """Write one line a cell, refused ones included: accuracies as fractions, deltas in percentage points."""
-    shifts = board.shifts
-    lines = [*(_csv_row(row, shifts) for row in board.rows), *(_csv_refusal(r) for r in board.refusals)]
+    lines = [*(_csv_row(row, board.shifts) for row in board.rows), *(_csv_refusal(r) for r in board.refusals)]
     names = list(dict.fromkeys(name for line in lines for name in line))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, names, restval="", lineterminator="\n")
@@ -328,7 +344,10 @@ def _csv_row(row: Row, shifts: tuple[str, ...]) -> dict[str, object]:
         "delta_pp_resampled_low": row.resampled and row.resampled.low,
         "delta_pp_resampled_high": row.resampled and row.resampled.high,
         "mean_per_class": row.macro,
+        **csv_groups(row),
+        **row.fidelity,
         **{f"top1 {split}": row.shifts.get(split) for split in shifts},
+        **csv_shifts(row),
         "test_images": row.images,
         "chosen_on_val": json.dumps(row.chosen) if row.chosen else None,
         "trials": row.trials,
