@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vitkd_bench.report.board import Board
 from vitkd_bench.report.class_groups import GROUPS
 from vitkd_bench.report.contamination import marked
+from vitkd_bench.report.controls import is_control
 from vitkd_bench.report.rows import Row
 from vitkd_bench.report.shifts import Scoring, ShiftScore
 from vitkd_bench.report.words import NONE, percent, percent_interval, points, points_interval
@@ -26,6 +27,11 @@ GROUPS_EXPLAINED = (
     "of their 95 % t interval. Top-1 is over images, per class over all classes; delta: its paired "
     "difference, in percentage points, to the same student trained without a teacher."
 )
+FIDELITY_EXPLAINED = (
+    "Agreement: test images on which student and teacher have the same first class. KL: divergence of the "
+    "student's probabilities from the teacher's, mean over images, in nats; of a baseline, found from stored "
+    "predictions, it is known for at most 100 classes. Means over seeds."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,8 @@ def beside_tables(board: Board) -> list[Table]:
     """Lay out all of them, in the order of the leaderboards."""
     groups = board.groups().items()
     long_tails = [table for names, rows in groups for table in _long_tail(names, rows)]
-    return [*long_tails, *(table for names, rows in groups for table in _shifted(names, rows))]
+    shifts = [table for names, rows in groups for table in _shifted(names, rows)]
+    return [*long_tails, *shifts, *(table for names in board.groups() for table in _fidelity(board, names))]
 
 
 def _named(row: Row) -> tuple[str, str, str]:
@@ -141,6 +148,33 @@ def _over_all_cell(score: ShiftScore | None) -> str:
         return NONE
     clean = f" ({percent(score.clean_over_all.mean)})" if score.clean_over_all else ""
     return marked(percent_interval(score.over_all), score.seen) + clean
+
+
+def _fidelity(board: Board, names: tuple[str, str]) -> Iterable[Table]:
+    """One table of the rows that have a teacher to agree with; a baseline has a row for each."""
+    rows = [row for row in board.rows if (row.key.dataset, row.key.recipe) == names]
+    shown = [row for row in rows if row.fidelity and not row.same_as and not is_control(row)]
+    seen = {row.key.teacher: row.seen for row in rows if row.seen}
+    if shown:
+        yield Table(
+            "Fidelity",
+            f"Fidelity: {names[0]}, recipe {names[1]}",
+            FIDELITY_EXPLAINED,
+            ("Teacher", "Student", "Method", "Top-1 (%)", "Agreement (%)", "KL (nats)"),
+            tuple(_fidelity_cells(row, seen.get(row.key.teacher, ())) for row in shown),
+        )
+
+
+def _fidelity_cells(row: Row, seen: Sequence[str]) -> tuple[str, ...]:
+    divergence = row.fidelity.get("kl")
+    return (
+        marked(row.key.teacher, seen),
+        row.key.student,
+        row.key.method,
+        percent_interval(row.top1),
+        percent(row.fidelity.get("agreement")),
+        NONE if divergence is None else f"{divergence:.3f}",
+    )
 
 
 def csv_groups(row: Row) -> dict[str, object]:

@@ -37,9 +37,16 @@ class ClassGroups:
 
 
 def class_groups(
-    found: Gathered, runs: Mapping[int, str], baselines: Mapping[int, str], split: str
+    found: Gathered,
+    runs: Mapping[int, str],
+    baselines: Mapping[int, str],
+    split: str,
+    images: int | None,
 ) -> ClassGroups | None:
-    """Gather what the finished runs of a cell have by group of classes; None where they have none."""
+    """Gather what the finished runs of a cell have by group of classes; None where they have none.
+
+    `images` is the number that all of them are measured on: no mean over classes is finer than a step of one.
+    """
     above = found.by_seed(runs, split, "head_above")
     below = found.by_seed(runs, split, "tail_below")
     if not above or not below:
@@ -55,5 +62,5 @@ def class_groups(
         head_above=int(next(iter(above.values()))),
         tail_below=int(next(iter(below.values()))),
         per_class=t_interval(own.values()) if own else None,
-        delta=paired_delta(own, found.by_seed(baselines, split, "mean_per_class")),
+        delta=paired_delta(own, found.by_seed(baselines, split, "mean_per_class"), images=images),
     )

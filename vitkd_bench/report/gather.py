@@ -62,7 +62,7 @@ class Gathered:
     """All that a report is made from. Records and runs are by run id; `homes` says which folder holds it.
 
     `trials` are ids of runs that a search asks for and no cell. `rights` keeps, by run id, the ids of the
-    test images and which of them are classified rightly.
+    test images and which of them are classified rightly; `files` keeps predictions of teachers, by path.
     """
 
     stores: list[Store] = field(default_factory=list)
@@ -77,11 +77,19 @@ class Gathered:
     stale: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     rights: dict[str, tuple[list[str], np.ndarray] | None] = field(default_factory=dict)
+    files: dict[Path, dict[str, np.ndarray] | None] = field(default_factory=dict)
 
     def done(self, run_id: str) -> Record | None:
         """The record of a finished run."""
         record = self.records.get(run_id)
         return record if record and record.status == "done" else None
+
+    def kept(self, store: Store, name: str) -> dict[str, np.ndarray] | None:
+        """Read a file of predictions once, however many rows ask for it; None if there is none."""
+        path = store.predictions_path(name)
+        if path not in self.files:
+            self.files[path] = store.predictions(name)
+        return self.files[path]
 
     def by_seed(self, runs: Mapping[int, str], split: str, metric: str) -> dict[int, float]:
         """Give one metric of the finished runs that have it, by seed."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from vitkd_bench.report.class_groups import ClassGroups, class_groups
 from vitkd_bench.report.contamination import marked, seen_pictures
+from vitkd_bench.report.fidelity import cell_fidelity
 from vitkd_bench.report.gather import CellKey, Gathered, GatheredCell, MixedError
 from vitkd_bench.report.gradients import gradient_ratio, told
 from vitkd_bench.report.searches import chosen_settings, trials_spent
@@ -217,14 +218,9 @@ def _row(found: Gathered, cell: GatheredCell, same_as: str | None) -> Row:
         chosen=chosen_settings(found, cell.key),
         trials=trials_spent(found, cell.key),
         gradient_ratio=_mean({seed: ratio for seed, ratio in ratios.items() if ratio is not None}),
-        groups=class_groups(found, cell.runs, bases, TEST),
-        fidelity=_fidelity(found, cell),
+        groups=class_groups(found, cell.runs, bases, TEST, n),
+        fidelity=cell_fidelity(found, cell),
     )
-
-
-def _fidelity(found: Gathered, cell: GatheredCell) -> dict[str, float]:
-    means = {name: _mean(found.by_seed(cell.runs, TEST, name)) for name in ("agreement", "kl")}
-    return {name: mean for name, mean in means.items() if mean is not None}
 
 
 def _in_state(states: Mapping[int, str], wanted: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,30 +83,43 @@ def _score(
         where, wanted = (scoring.clean_split, name.removeprefix("clean_")) if whole else (split, name)
         return found.by_seed(cell.runs, where, wanted)
 
-    counts = set(values("clean_n").values())
     told = measured[0].scoring.get(split)
     pictures = cell.pictures if told is None else tuple(told.get("pictures", [split.rpartition("/")[2]]))
+    n, clean_n = _one(values("n")), _one(values("clean_n"))
     return ShiftScore(
         scoring=scoring,
-        top1=t_interval(values("top1").values()),
-        clean=_interval(values("clean_top1")),
-        clean_n=int(counts.pop()) if len(counts) == 1 else None,
-        drop=_difference(values("clean_top1"), values("top1")),
-        over_all=_interval(values("top1_over_all")),
-        clean_over_all=_interval(values("clean_top1_over_all")),
-        drop_over_all=_difference(values("clean_top1_over_all"), values("top1_over_all")),
+        top1=t_interval(values("top1").values(), step=_step(n)),
+        clean=_interval(values("clean_top1"), _step(clean_n)),
+        clean_n=clean_n,
+        drop=_difference(values("clean_top1"), values("top1"), (clean_n, n)),
+        over_all=_interval(values("top1_over_all"), _step(n)),
+        clean_over_all=_interval(values("clean_top1_over_all"), _step(clean_n)),
+        drop_over_all=_difference(values("clean_top1_over_all"), values("top1_over_all"), (clean_n, n)),
         seen=seen_pictures(found, cell.teacher, cell.runs.values(), pictures),
     )
 
 
-def _interval(by_seed: Mapping[int, float]) -> Interval | None:
-    return t_interval(by_seed.values()) if by_seed else None
+def _one(counts: Mapping[int, float]) -> int | None:
+    """Give the number of images if it is the same in all runs."""
+    known = set(counts.values())
+    return int(known.pop()) if len(known) == 1 else None
 
 
-def _difference(clean: Mapping[int, float], shifted: Mapping[int, float]) -> Interval | None:
-    """Give clean minus shifted of the seeds that have both, in percentage points."""
+def _step(images: int | None) -> float:
+    return 1 / images if images else 0.0
+
+
+def _interval(by_seed: Mapping[int, float], step: float) -> Interval | None:
+    return t_interval(by_seed.values(), step=step) if by_seed else None
+
+
+def _difference(
+    clean: Mapping[int, float], shifted: Mapping[int, float], images: tuple[int | None, int | None]
+) -> Interval | None:
+    """Give clean minus shifted of the seeds that have both, in percentage points; each comes in steps."""
     seeds = sorted(clean.keys() & shifted.keys())
-    return t_interval(100 * (clean[seed] - shifted[seed]) for seed in seeds) if seeds else None
+    step = 100 * math.hypot(*map(_step, images))
+    return t_interval((100 * (clean[seed] - shifted[seed]) for seed in seeds), step=step) if seeds else None
 
 
 def check_scoring(found: Gathered) -> None:
