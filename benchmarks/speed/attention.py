@@ -1,31 +1,13 @@
-"""Time and memory of the fused forms of attention transfer, against the forms that make the maps.
+"""Time and memory of attention transfer as it is done, against the forms that make the maps whole.
 
-    python benchmarks/speed/attention.py [--threads 1] [--repeats 5] [--tokens 197 577 1370]
-
-Takes about two minutes on one core. Prints ratios fused / plain, forward and backward: below 1 the fused
-form is the better one. Both forms run in turns on the same tensors, so that other load falls on both; one
-thread is timed by its CPU time. Peak memory is that of tensors made on the way, without the inputs (CPU:
-what operators give; CUDA: what the allocator says). Heads are 6 of width 64.
-
-On an AMD EPYC (one of two cores, other work running beside):
-
-    cpu, torch 2.13.0+cpu, 1 thread(s): ratio of time, ratio of memory
-    tokens  images         copy          ce          kl         mse  mse_logits         jsd          l1
-        17      64    1.03 1.00   1.03 1.77   1.01 1.77   1.02 1.77   0.90 1.77   0.94 1.29   1.11 1.77
-        50      32    1.02 1.00   0.94 0.84   0.93 0.84   1.02 1.21   0.82 1.20   0.86 0.63   1.02 1.21
-       197       8    1.01 1.00   0.78 0.21   0.72 0.21   0.91 0.30   0.66 0.31   0.65 0.16   0.96 0.30
-       577       2    1.19 0.15   0.63 0.07   0.71 0.07   0.83 0.10   0.60 0.10   0.52 0.05   0.84 0.10
-      1370       1    1.06 0.07   0.37 0.03   0.23 0.03   0.24 0.05   0.20 0.04   0.17 0.03   0.26 0.05
-
-Copy makes the maps below 512 keys. From there on its ratio went from 0.7 to 1.2 at 577 and from 0.6 to 1.1 at
-1370, with what the memory of the plain form's maps costs at the moment.
-
-Not yet run on a GPU.
+DOC
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -37,10 +19,18 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vitkd_bench.attention import AttentionCall, Loss, attention_distillation, copied_attention
+from vitkd_bench.attention import AttentionCall, Loss, attention_distillation, copied_attention, copying
 
-HEADS, WIDTH = 6, 64
-BATCHES = {17: 64, 50: 32, 197: 8, 577: 2, 1370: 1}  # tokens -> images, about as many entries in each
+HEADS = {"s": 6, "b": 12}  # of a ViT-S and a ViT-B
+WIDTH = 64
+# tokens -> images, about as many entries in each
+BATCHES = {17: 64, 50: 32, 65: 32, 101: 16, 145: 8, 197: 8, 577: 2, 785: 2, 1025: 1, 1370: 1}
+TOKENS = (17, 50, 197, 577, 1370)
+CROSSOVER = (65, 101, 145, 197, 577, 785, 1025, 1370)
+NEVER = 2**31 - 1
+# forms of copying: keys from which maps are made in tiles, and from which they are not kept
+FORMS = {"whole": (NEVER, NEVER), "tiled": (0, NEVER), "not kept": (0, 0)}
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 Step = Callable[[], object]
 
@@ -68,34 +58,54 @@ class PeakMemory(TorchDispatchMode):
         return out
 
 
-def draw(tokens: int, device: str) -> AttentionCall:
-    """Make a random call."""
-    q, k, v = (torch.randn(BATCHES[tokens], HEADS, tokens, WIDTH, device=device) for _ in range(3))
-    return AttentionCall(q, k, v, None, WIDTH**-0.5)
+class Draw:
+    """Makes random calls of one size on one device."""
+
+    def __init__(self, size: str, device: str) -> None:
+        self.heads, self.device = HEADS[size], device
+        self.dtype = torch.bfloat16 if device == "cuda" else torch.float32
+
+    def __call__(self, tokens: int) -> AttentionCall:
+        """Make one."""
+        shape = BATCHES[tokens] * (16 if self.device == "cuda" else 1), self.heads, tokens, WIDTH
+        q, k, v = (torch.randn(shape, device=self.device, dtype=self.dtype) for _ in range(3))
+        return AttentionCall(q, k, v, None, WIDTH**-0.5)
 
 
-def distil(tokens: int, device: str, loss: Loss) -> dict[str, Step]:
+def distil(tokens: int, draw: Draw, loss: Loss) -> dict[str, Step]:
     """Make one training step of distillation in both forms."""
-    student, teacher = draw(tokens, device), draw(tokens, device)
+    student, teacher = draw(tokens), draw(tokens)
     leaves = student.q.requires_grad_(), student.k.requires_grad_()
 
-    def fused() -> object:
-        return torch.autograd.grad(attention_distillation(student, teacher, loss=loss, form="fused"), leaves)
+    def taken() -> object:
+        return torch.autograd.grad(attention_distillation(student, teacher, loss=loss), leaves)
 
     def plain() -> object:
         return torch.autograd.grad(attention_distillation(student, teacher, loss=loss, form="plain"), leaves)
 
-    return {"fused": fused, "plain": plain}
+    return {"taken": taken, "plain": plain}
 
 
-def copy(tokens: int, device: str) -> dict[str, Step]:
-    """Make one training step of copying in both forms."""
-    teacher, v = draw(tokens, device), draw(tokens, device).v.requires_grad_()
+def copy(tokens: int, draw: Draw) -> dict[str, Step]:
+    """Make one training step of copying, as it is done and with maps that are made whole."""
+    teacher, v = draw(tokens), draw(tokens).v.requires_grad_()
     upstream = torch.randn_like(v)
     return {
-        "fused": lambda: torch.autograd.grad(copied_attention(teacher, v), v, upstream),
-        "plain": lambda: torch.autograd.grad(teacher.maps() @ v, v, upstream),
+        "taken": lambda: torch.autograd.grad(copied_attention(teacher, v), v, upstream),
+        "plain": lambda: torch.autograd.grad(teacher.maps().to(v.dtype) @ v, v, upstream),
     }
+
+
+def copy_forms(tokens: int, draw: Draw) -> dict[str, Step]:
+    """Make one training step of copying in each form, whatever the size."""
+    teacher, v = draw(tokens), draw(tokens).v.requires_grad_()
+    upstream = torch.randn_like(v)
+
+    def step(form: str) -> object:
+        copying.TILED_FROM, copying.NOT_KEPT_FROM = FORMS[form]
+        return torch.autograd.grad(copied_attention(teacher, v), v, upstream)
+
+    return {form: partial(step, form) for form in FORMS}
 
 
 def seconds(step: Step, device: str) -> float:
@@ -121,36 +131,72 @@ def peak(step: Step, device: str) -> int:
     return memory.peak
 
 
-def ratios(steps: dict[str, Step], device: str, repeats: int) -> tuple[float, float]:
-    """Compare time (the best of `repeats`) and peak memory, fused to plain."""
-    best = {name: float("inf") for name in steps}
-    for _ in range(repeats + 1):  # the first one warms up
-        for name, step in steps.items():
-            best[name] = min(best[name], seconds(step, device))
+def ratios(steps: dict[str, Step], base: str, device: str, repeats: int) -> dict[str, tuple[float, float]]:
+    """Compare time (the median of ratios within a turn) and peak memory of each step with those of `base`."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(repeats + 1):
+        for name in list(steps)[:: 1 if turn % 2 else -1]:
+            took = seconds(steps[name], device)
+            if turn:  # the first one warms up
+                times[name].append(took)
     memory = {name: peak(step, device) for name, step in steps.items()}
-    return best["fused"] / best["plain"], memory["fused"] / memory["plain"]
+    return {
+        name: (
+            statistics.median(a / b for a, b in zip(times[name], times[base], strict=True)),
+            memory[name] / memory[base],
+        )
+        for name in steps
+    }
+
+
+def keep_memory() -> None:
+    """Let glibc keep all freed memory in the process, as one that trains large networks has it by itself."""
+    libc = ctypes.CDLL(None)
+    if not (libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, NEVER)):
+        raise SystemExit("--memory kept: this libc does not take mallopt")
+
+
+def losses_table(draw: Draw, tokens: list[int], repeats: int) -> None:
+    """Print time and memory of copying and of each distance, as they are done over the plain form."""
+    works: dict[str, Callable[[int, Draw], dict[str, Step]]] = {
+        "copy": copy,
+        **{loss: partial(distil, loss=loss) for loss in get_args(Loss)},
+    }
+    print("tokens " + "".join(f"{name:>12}" for name in works))
+    for count in tokens:
+        cells = [ratios(make(count, draw), "plain", draw.device, repeats)["taken"] for make in works.values()]
+        print(f"{count:6} " + "".join(f"{t:7.2f}{m:5.2f}" for t, m in cells), flush=True)
+
+
+def crossover_table(draw: Draw, tokens: list[int], repeats: int) -> None:
+    """Print time and memory of the forms of copying over that which makes the maps whole."""
+    print("tokens " + "".join(f"{name:>12}" for name in FORMS if name != "whole"))
+    for count in tokens:
+        found = ratios(copy_forms(count, draw), "whole", draw.device, repeats)
+        print(f"{count:6} " + "".join(f"{t:7.2f}{m:5.2f}" for n, (t, m) in found.items() if n != "whole"))
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="time and memory of fused attention transfer, fused / plain")
+    parser = argparse.ArgumentParser(description="time and memory of attention transfer over the plain form")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--tokens", type=int, nargs="+", choices=sorted(BATCHES), default=list(BATCHES))
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--tokens", type=int, nargs="+", choices=sorted(BATCHES))
+    parser.add_argument("--sizes", nargs="+", choices=list(HEADS), default=list(HEADS))
+    parser.add_argument("--memory", choices=["returned", "kept"], default="returned")
+    parser.add_argument("--crossover", action="store_true", help="compare the forms of copying on a CPU")
     options = parser.parse_args()
+    if options.memory == "kept":
+        keep_memory()
     torch.set_num_threads(options.threads)
-    works: dict[str, Callable[[int, str], dict[str, Step]]] = {
-        "copy": copy,
-        **{loss: partial(distil, loss=loss) for loss in get_args(Loss)},
-    }
-    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        threads = torch.get_num_threads()
-        print(f"{device}, torch {torch.__version__}, {threads} thread(s): ratio of time, ratio of memory")
-        print("tokens  images " + "".join(f"{name:>12}" for name in works))
-        for tokens in options.tokens:
-            images = BATCHES[tokens]
-            cells = [ratios(make(tokens, device), device, options.repeats) for make in works.values()]
-            print(f"{tokens:6} {images:7} " + "".join(f"{t:7.2f}{m:5.2f}" for t, m in cells), flush=True)
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() and not options.crossover else ["cpu"]
+    for device in devices:
+        for size in options.sizes:
+            draw = Draw(size, device)
+            where = f"{device}, torch {torch.__version__}, {torch.get_num_threads()} thread(s)"
+            print(f"ViT-{size.upper()}, {where}, memory {options.memory}: ratio of time, ratio of memory")
+            table, tokens = (crossover_table, CROSSOVER) if options.crossover else (losses_table, TOKENS)
+            table(draw, options.tokens or list(tokens), options.repeats)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,13 @@ NOTICED = {
 }
 
 
-@pytest.fixture(autouse=True, params=[0, 64], ids=["fused", "maps"])
+@pytest.fixture(
+    autouse=True, params=[(0, 0, 0), (64, 0, 64), (64, 64, 64)], ids=["not kept", "tiled", "whole"]
+)
 def _form_of_copy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copy by torch's fused attention, as where tokens are many, and by making the maps."""
-    monkeypatch.setattr(copying, "FUSED_FROM", request.param)
-    monkeypatch.setattr(copying, "CONSTANT_FROM", request.param)
+    """Copy without keeping the maps, as where tokens are many, by maps made in tiles, and whole."""
+    for name, keys in zip(("FUSED_FROM", "TILED_FROM", "NOT_KEPT_FROM"), request.param, strict=True):
+        monkeypatch.setattr(copying, name, keys)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from vitkd_bench.attention import AttentionCall, copied_attention, copying, tile
 MakeCall = Callable[..., AttentionCall]
 
 
-@pytest.fixture(params=[1, 1000], ids=["fused", "maps"])
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Let attention be fused from the first key on, or at no size."""
-    monkeypatch.setattr(copying, "FUSED_FROM", request.param)
-    monkeypatch.setattr(copying, "CONSTANT_FROM", request.param)
-    return int(request.param)
+@pytest.fixture(params=[(1, 1, 1), (1000, 1, 1000), (1000, 1000, 1000)], ids=["not kept", "tiled", "whole"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let maps be made never, tile by tile, or whole, from the first key on."""
+    for name, keys in zip(("FUSED_FROM", "TILED_FROM", "NOT_KEPT_FROM"), request.param, strict=True):
+        monkeypatch.setattr(copying, name, keys)
+    return str(request.node.callspec.id)
 
 
 @pytest.mark.usefixtures("form")
@@ -60,11 +60,11 @@ def test_a_call_that_wants_gradients_gets_them(make_call: MakeCall) -> None:
 
 
 def test_forms_go_by_size_and_gradients(make_call: MakeCall) -> None:
-    """At 512 keys a constant map is not made, and can be differentiated once; at 511 it is, and can twice."""
-    for tokens in (511, 512):
+    """From 1024 keys on a constant map is not kept, and can be differentiated once; below twice."""
+    for tokens in (127, 128, 1023, 1024):
         call, v = make_call(1, 1, tokens), make_call(1, 1, tokens, seed=1).v.requires_grad_()
         value = copied_attention(call, v).square().sum()
-        if tokens == 511:
+        if tokens < 1024:
             (first,) = torch.autograd.grad(value, v, create_graph=True)
             assert torch.autograd.grad(first.sum(), v)[0].count_nonzero() > 0
         else:

@@ -30,6 +30,32 @@ class Largest(TorchDispatchMode):
         return out
 
 
+class Whole(TorchDispatchMode):
+    """Counts the tensors of so many entries that operators made in memory of their own."""
+
+    def __init__(self, entries: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.entries = entries
+        self.pieces: set[int] = set()
+        self.kept: list[Tensor] = []  # so that no memory is used twice
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return len(self.pieces)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operator and note where what it gave lies."""
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor) and leaf.numel() == self.entries:
+                self.pieces.add(leaf.untyped_storage().data_ptr())
+                self.kept.append(leaf)
+        return out
+
+
 def largest_of_distillation(student: AttentionCall, teacher: AttentionCall, form: Any, loss: Any) -> int:
     """Run loss and gradients, and give the entries of the largest tensor."""
     leaves = student.q.requires_grad_(), student.k.requires_grad_()
@@ -57,3 +83,16 @@ def test_copy_makes_no_map(make_call: MakeCall, width: int) -> None:
     with Largest() as largest:
         torch.autograd.grad((teacher.maps() @ v).sum(), v)
     assert largest.entries >= TOKENS**2
+
+
+def test_copy_of_fewer_tokens_makes_one_map(make_call: MakeCall) -> None:
+    """At 577 tokens a copy makes the map and its logits in tiles; the plain form makes three tensors."""
+    teacher = make_call(2, 3, 577, 8, dtype=torch.float32)
+    v = make_call(2, 3, 577, 8, dtype=torch.float32, seed=1).v.requires_grad_()
+    entries = 2 * 3 * 577**2
+    made = []
+    for attend in (copied_attention, lambda call, values: call.maps() @ values):
+        with Whole(entries) as whole:
+            torch.autograd.grad(attend(teacher, v).sum(), v)
+        made.append(whole.count)
+    assert made == [1, 3]

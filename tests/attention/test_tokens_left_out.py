@@ -63,16 +63,17 @@ def test_one_stretch_of_tokens_shares_memory(make_call: MakeCall) -> None:
 
 @pytest.mark.parametrize("keys", [7, 70])
 @pytest.mark.parametrize("bias", [False, True])
-def test_copy_is_exact_in_both_forms(
+def test_copy_is_exact_in_all_forms(
     make_call: MakeCall, monkeypatch: pytest.MonkeyPatch, keys: int, *, bias: bool
 ) -> None:
-    """Copied attention of the cut call is the renormalised map times the student's values, fused or not."""
+    """Copied attention of the cut call is the renormalised map times the student's values."""
     call = make_call(tokens=keys, bias=(1, 3, keys, keys) if bias else None)
     kept = [0, *range(5, keys)]
     values = make_call(tokens=len(kept), width=6, seed=3).v
     expected = renormalised(call, kept) @ values
-    for fused_from in (1, 1000):
-        monkeypatch.setattr(copying, "CONSTANT_FROM", fused_from)
+    for tiled_from, not_kept_from in ((1, 1), (1, 1000), (1000, 1000)):
+        monkeypatch.setattr(copying, "TILED_FROM", tiled_from)
+        monkeypatch.setattr(copying, "NOT_KEPT_FROM", not_kept_from)
         found = copied_attention(select_tokens(call, kept), values)
         torch.testing.assert_close(found, expected, atol=1e-8, rtol=0)
 

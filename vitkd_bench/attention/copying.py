@@ -11,12 +11,17 @@ from vitkd_bench.attention import interception
 from vitkd_bench.attention.call import AttentionCall, widened
 from vitkd_bench.attention.tiles import TiledLogits
 
-# Keys from which the maps are not made on a CPU, by the time of forward and backward against maps that are
-# made (one core, 6 heads of 64). Torch's fused attention: 1.15 at 65 keys, 1.0 at 129, 0.92 at 400, if q and
-# k want gradients too. If they want none, with the gradient of the values made in tiles: 1.5 at 65 keys, 1.4
-# at 197, 0.7 to 1.2 at 577, 0.6 to 1.1 at 1370 (by torch's own backward 2.2, 2.1, 1.6 and 0.9 to 1.3).
+# Keys from which another form is taken on a CPU. Time of forward and backward over the form that makes the
+# maps whole, one core, 6 and 12 heads of 64, with freed memory given back to the system or kept (page faults
+# decide; docs/attention.md has the table):
+# - maps made in tiles, a third of the memory: 0.95 to 1.06 at 65 to 101 keys, 0.6 to 1.0 from 145 on;
+# - maps made twice and never kept: 1.4 at 65 to 101 keys, 0.8 to 1.4 at 197, 0.6 to 1.2 at 577, 0.5 to 1.1 at
+#   1025 and 1370; the only one whose memory is linear in tokens;
+# - torch's fused attention, where q or k want gradients: 0.9 to 1.2 at 65, 0.8 to 1.1 at 129, 0.4 to 0.95
+#   from 577 on.
+TILED_FROM = 128
+NOT_KEPT_FROM = 1024
 FUSED_FROM = 128
-CONSTANT_FROM = 512
 
 
 def copied_attention(teacher: AttentionCall, v: Tensor, dropout_p: float = 0.0) -> Tensor:
@@ -24,26 +29,37 @@ def copied_attention(teacher: AttentionCall, v: Tensor, dropout_p: float = 0.0) 
 
     `v` is (B, H, N, e) with the teacher's batch, heads and keys; e may differ from the teacher's head width.
     The result is (B, H, M, e) in the dtype of `v` (of autocast, where that is on). `dropout_p` is the
-    student's attention dropout, a probability. Equal to ``teacher.maps() @ v`` without dropout; from 512 keys
-    on (128 where the call wants gradients), with dropout, and on a GPU, the maps are not made and memory is
-    linear in tokens. Gradients reach all that requires them: detach the teacher's call to keep it out.
+    student's attention dropout, a probability. Equal to ``teacher.maps() @ v`` without dropout; from 1024
+    keys on (128 where the call wants gradients), with dropout, and on a GPU, the maps are not kept and memory
+    is linear in tokens. Gradients reach all that requires them: detach the teacher's call to keep it out.
 
     Source: Li et al., NeurIPS 2024 (arXiv:2411.09702), "attention copy".
 
     Raises:
         ValueError: batch, heads, tokens or device differ.
-        RuntimeError: a second differentiation of a constant map of 512 keys or more on a CPU.
+        RuntimeError: a second differentiation of a constant map of 1024 keys or more on a CPU.
     """
     _refuse_misfit(teacher, v)
     if v.device.type != "cpu" or dropout_p:
         return _fused(teacher, v, dropout_p)
-    constant = not any(t is not None and t.requires_grad for t in (teacher.q, teacher.k, teacher.bias))
-    if v.shape[2] < (CONSTANT_FROM if constant else FUSED_FROM):
-        return teacher.maps().to(v.dtype) @ v
-    if not constant:
-        return _fused(teacher, v)
-    out: Tensor = _Constant.apply(v, teacher)  # type: ignore[no-untyped-call]
-    return out
+    keys = v.shape[2]
+    if any(t is not None and t.requires_grad for t in (teacher.q, teacher.k, teacher.bias)):
+        return teacher.maps().to(v.dtype) @ v if keys < FUSED_FROM else _fused(teacher, v)
+    if keys >= NOT_KEPT_FROM:
+        out: Tensor = _NotKept.apply(v, teacher)  # type: ignore[no-untyped-call]
+        return out
+    maps = teacher.maps().to(v.dtype) if keys < TILED_FROM else _maps_in_tiles(teacher, v.dtype)
+    return maps @ v
+
+
+def _maps_in_tiles(call: AttentionCall, dtype: torch.dtype) -> Tensor:
+    """Make the maps (B, H, M, N) of a constant call, their logits a tile at a time: one tensor, not three."""
+    with torch.autocast(call.q.device.type, enabled=False):
+        logits = TiledLogits(call, torch.promote_types(call.q.dtype, torch.float32))
+        made = call.q.new_empty(logits.extent, dtype=dtype)
+        for tile in logits.tiles():
+            made[tile].copy_(logits.maps(tile).view_as(made[tile]))
+    return made
 
 
 def _fused(teacher: AttentionCall, v: Tensor, dropout_p: float = 0.0) -> Tensor:
@@ -56,7 +72,7 @@ def _fused(teacher: AttentionCall, v: Tensor, dropout_p: float = 0.0) -> Tensor:
     return out if width == needed else out[..., :width]
 
 
-class _Constant(torch.autograd.Function):
+class _NotKept(torch.autograd.Function):
     """Fused attention by a map that wants no gradient: backward computes that of the values alone."""
 
     @staticmethod
@@ -69,8 +85,8 @@ class _Constant(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "copied attention of 512 keys or more can be differentiated once, and create_graph=True asks "
-                "for more"
+                "copied attention of 1024 keys or more can be differentiated once, and create_graph=True "
+                "asks for more"
             )
         q, k, bias = ctx.saved_tensors
         call = AttentionCall(q, k, k, bias, ctx.scale)
