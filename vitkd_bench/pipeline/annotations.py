@@ -67,7 +67,7 @@ def parse_annotations(data: bytes, where: str) -> Annotations:
             if not isinstance(value, int | str) or value not in known:
                 raise WorldError(f"{where}: annotations[{i}]: no {field} {_short(value)} in this file")
         if labels.setdefault(image, position[category]) != position[category]:  # type: ignore[index]
-            raise WorldError(f"{where}: image {images[image]!r} is of two categories")  # type: ignore[index]
+            raise WorldError(f"{where}: image {images[image]!r} is of two categories")
     if bare := [name for number, name in images.items() if number not in labels]:
         raise WorldError(f"{where}: {len(bare)} images have no annotation, {bare[0]!r} is the first")
     return Annotations(where, categories, _by_file(images, labels, where))

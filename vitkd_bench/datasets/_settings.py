@@ -1,0 +1,29 @@
+"""Settings that several data sets share."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from vitkd_bench.spec import DatasetSettings
+
+
+class RootSettings(DatasetSettings):
+    """Settings of a data set with files of its own: `root` is its folder, its usual names unless given."""
+
+    root: str | None = Field(default=None, min_length=1)
+
+
+class ShiftSettings(DatasetSettings):
+    """Settings of a set that is only evaluated: of a subset its classes, and nothing about training."""
+
+    @model_validator(mode="after")
+    def _nothing_is_trained(self) -> ShiftSettings:
+        if self.val is not None:
+            raise ValueError("val: nothing is trained on a shift set; leave this field out")
+        if self.subset is not None and (self.subset.per_class or self.subset.long_tail):
+            raise ValueError("subset: of a shift set only `classes` can be chosen")
+        return self
+
+
+class ShiftRootSettings(ShiftSettings, RootSettings):
+    """Settings of a shift set with files of its own."""

@@ -1,0 +1,47 @@
+"""Any image data set of Hugging Face on disk (https://huggingface.co/docs/datasets): parquet, or as saved."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from vitkd_bench.registry import DATASETS
+from vitkd_bench.spec import IMAGENET_PIXELS, Dataset, DatasetSettings
+
+
+class HfImageSetSettings(DatasetSettings):
+    """What a suite says of a Hugging Face image set.
+
+    `path` is its folder, as a clone of its repository has it (parquet files `<split>-*.parquet` in it or in
+    `data`), or as `save_to_disk` writes it (a folder of .arrow files a split). `train` and `test` name two of
+    its splits, `val` is carved from train, or `published_val` names a split. `image` and `label` are columns;
+    the label's class names stand in the files. `label_space` names these classes where a teacher's head is
+    for them.
+    """
+
+    path: str = Field(min_length=1)
+    train: str = Field(default="train", min_length=1)
+    test: str = Field(default="test", min_length=1)
+    published_val: str | None = Field(default=None, min_length=1)
+    image: str = Field(default="image", min_length=1)
+    label: str = Field(default="label", min_length=1)
+    label_space: str | None = Field(default=None, min_length=1)
+
+
+DATASETS.register(
+    Dataset(
+        name="hf_image_set",
+        title="Any Hugging Face image set on disk",
+        source="files of one's own, or fetched by `hf download --repo-type dataset`",
+        licence="that of the files",
+        reader="hf_image_set",
+        channels=3,
+        pixels=IMAGENET_PIXELS,
+        split_rule="splits by name; val, unless one is named: of each class of train, by a hash of the row's "
+        "number and the seed of val",
+        augmentation="flip, crop",
+        notes="Read by pyarrow, not by the datasets library, which would copy the files into a cache of its "
+        "own. Images that are saved with `save_to_disk` are read in place; parquet packs them by groups of "
+        "rows, so a shuffled epoch over parquet unpacks each group many times.",
+    ),
+    HfImageSetSettings,
+)
