@@ -65,8 +65,8 @@ DATASETS.register(
         reader="folder",
         channels=3,
         pixels=IMAGENET_PIXELS,
-        split_rule="test as given, or carved from train as val is; val: so many images of each class of train, in the order of a hash of "
-        "the image's path and the seed of val",
+        split_rule="test as given, or carved from train as val is; val: so many images of each class of "
+        "train, in the order of a hash of the image's path and the seed of val",
         augmentation="flip, crop",
         notes="Images become RGB, turned as their EXIF says; the largest centred square is resized.",
     ),

@@ -17,9 +17,9 @@ class ShiftFolderSettings(ShiftSettings):
     `test` is a folder or an archive (.tar, .tar.gz, .tar.xz, .zip) of `class/file`, and `within` the folder
     inside it in which the classes lie: a domain. `classes` is a JSON file as data set `folder` takes it, in
     which a class may have `<space>_index` or `<space>_indices`, its place or places in the training data's
-    label space; without it the folders are the classes. `pool` makes one probability of several places: their
-    sum, or the mean that Geirhos et al. take (arXiv:1811.12231). `label_space` names these classes where they are the
-    very ones of a training set.
+    label space; without it the folders are the classes. `pool` makes one probability of several places:
+    their sum, or the mean that Geirhos et al. take (arXiv:1811.12231). `label_space` names these classes
+    where they are the very ones of a training set.
     """
 
     test: str = Field(min_length=1)

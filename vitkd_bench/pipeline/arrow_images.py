@@ -83,11 +83,10 @@ def read_arrow(path: Path, image: str, label: str) -> Column:
 
     try:
         with pa.memory_map(str(path)) as source:
-            start = source.read_buffer(0).address
-            source.seek(0)
-            table = pa.ipc.open_stream(source).read_all()
+            whole = source.read_buffer()
+            table = pa.ipc.open_stream(whole).read_all()
             names = _class_names(table.schema, image, label, path)
-            spans = [_spans(chunk, start, path) for chunk in table.column(image).chunks]
+            spans = [_spans(chunk, whole.address, path) for chunk in table.column(image).chunks]
             labels = _labels(table.column(label), len(names), path)
     except WorldError:
         raise
