@@ -6,16 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from vitkd_bench.datasets.folder import FolderSettings
+from tests.pipeline.layouts.every_layout import LAYOUTS, write
+from vitkd_bench.contracts import Examples
 from vitkd_bench.measures import classification
 from vitkd_bench.pipeline import Splits, TrainStream, eval_batches, open_splits, resolve_dataset
 from vitkd_bench.pipeline.readers import reader_of
 from vitkd_bench.registry import DATASETS, DatasetEntry
-from vitkd_bench.spec import Augmentation, Recipe
-
-CLASSES = [f"class {i}" for i in range(7)]
+from vitkd_bench.spec import Augmentation, BadInputError, Recipe, WorldError
 
 
 @pytest.fixture(scope="module", params=DATASETS.names())
@@ -24,24 +22,19 @@ def entry(request: pytest.FixtureRequest) -> DatasetEntry:
     return DATASETS.get(request.param)
 
 
-def written(root: Path) -> dict[str, Any]:
-    """Write a small folder of images; give the settings that name it."""
-    drawn = np.random.default_rng(0)
-    for split, count in (("train", 6), ("test", 3)):
-        for i, name in enumerate(CLASSES):
-            (root / split / name).mkdir(parents=True)
-            for k in range(count + i % 2):  # classes of different size
-                pixels = drawn.integers(0, 256, (10, 10, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{k}.png")
-    return {"train": "train", "test": "test", "val": {"per_class": 2}}
-
-
 @pytest.fixture(scope="module")
 def splits(entry: DatasetEntry, tmp_path_factory: pytest.TempPathFactory) -> Splits:
-    """The data set, opened: with its own files, or, where it has none, with some that are written here."""
+    """The data set, opened: with files written in its first official layout, or with its own."""
     root = tmp_path_factory.mktemp("images")
-    settings = written(root) if issubclass(entry.settings, FolderSettings) else {}
+    settings: dict[str, Any] = {}
+    if entry.name in LAYOUTS:
+        settings = write(entry.name, next(iter(LAYOUTS[entry.name])), root).settings
     return open_splits(resolve_dataset(entry, settings, (root,)), (root,), entry.facts.image_size or 12)
+
+
+def shown(part: Examples) -> np.ndarray:
+    """All images of a split, as they are shown."""
+    return part.plain(np.arange(len(part))).numpy()
 
 
 def test_facts_are_stated(entry: DatasetEntry) -> None:
@@ -50,17 +43,47 @@ def test_facts_are_stated(entry: DatasetEntry) -> None:
     assert all((facts.title, facts.source, facts.licence, facts.split_rule))
     assert len(facts.pixels.mean) == len(facts.pixels.std) == facts.channels
     assert min(facts.pixels.std) > 0
-    assert callable(reader_of(facts).open)
+    reader = reader_of(facts)
+    assert callable(reader.classes)
+    assert callable(reader.parts)
 
 
-def test_splits_hold_the_contract(splits: Splits) -> None:
+def test_facts_fit_each_other(entry: DatasetEntry) -> None:
+    """Classes are counted and told apart; parts are those of the role; files say how they may be had."""
+    facts = entry.facts
+    if facts.classes is not None:
+        assert len({info.spoken.lower() for info in facts.classes}) == len(facts.classes)
+        assert facts.num_classes in {None, len(facts.classes)}
+    assert set(facts.counts) <= ({"test"} if facts.role == "shift" else {"train", "val", "test"})
+    assert bool(facts.files) == bool(facts.fetch or facts.manual)
+    assert all(place.startswith(("http://", "https://")) for place in facts.fetch)
+
+
+def test_files_that_are_not_there_are_told(entry: DatasetEntry, tmp_path: Path) -> None:
+    """Without its files a data set says in one line what it looked for, where, and how to name the place."""
+    if entry.name not in LAYOUTS:
+        assert resolve_dataset(entry, {}, ()).classes  # it comes with a package
+        return
+    (tmp_path / "layout").mkdir()
+    written = write(entry.name, next(iter(LAYOUTS[entry.name])), tmp_path / "layout")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(WorldError, match="VITKD_DATA") as caught:
+        resolve_dataset(entry, written.settings, (empty,))
+    assert entry.name in str(caught.value)
+    assert str(empty) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_splits_hold_the_contract(splits: Splits, entry: DatasetEntry) -> None:
     """Images, labels and ids fit each other and the facts; every class is in every split; ids are unique."""
     dataset = splits.dataset
     ids: list[str] = []
-    for name in ("train", "val", "test"):
-        part = splits.split(name)
-        assert part.images.dtype == np.uint8
-        assert part.images.shape[:2] == (len(part), dataset.channels)
+    assert set(splits.parts) == ({"test"} if entry.facts.role == "shift" else {"train", "val", "test"})
+    for part in splits.parts.values():
+        images = shown(part)
+        assert images.dtype == np.uint8
+        assert images.shape[:2] == (len(part), dataset.channels)
         assert set(part.labels.tolist()) == set(range(len(dataset.classes)))
         ids += part.ids
     assert len(set(ids)) == len(ids)
@@ -93,12 +116,17 @@ def test_every_shift_pairs_with_test(splits: Splits) -> None:
     for name in splits.dataset.shifts:
         part = splits.shift(name)
         assert part.ids == splits.test.ids
-        assert not np.array_equal(part.images, splits.test.images)
+        assert not np.array_equal(shown(part), shown(splits.test))
 
 
 def test_can_be_trained_on(splits: Splits) -> None:
     """A batch of training views has the data set's shape and range."""
-    recipe = Recipe(epochs=1, batch_size=16, lr=1e-3, augmentation=Augmentation(shift=1, noise=0.1))
+    if "train" not in splits.parts:
+        with pytest.raises(BadInputError, match="is a shift set and has no train"):
+            _ = splits.train
+        return
+    size = min(16, len(splits.train))
+    recipe = Recipe(epochs=1, batch_size=size, lr=1e-3, augmentation=Augmentation(shift=1, noise=0.1))
     batch = TrainStream(splits.train, recipe, 0).batch(0)
-    assert batch.pixels.shape == (16, *splits.train.images.shape[1:])
+    assert batch.pixels.shape == (size, *shown(splits.train).shape[1:])
     assert 0 <= float(batch.pixels.min()) < float(batch.pixels.max()) <= 1
