@@ -96,6 +96,10 @@ def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...], *, check: b
     datasets: dict[str, ResolvedDataset | str] = {}
     for i, entry in enumerate(suite_file.suite.datasets):
         where = suite_file.place("datasets", i)
+        if DATASETS.get(entry.name, where).facts.role == "shift":
+            raise BadInputError(
+                f"{where}: {entry.name} is a shift set, without images to train on: name it under evaluate"
+            )
         datasets[entry.label] = _resolved(entry.name, entry.settings, roots, where)
     weights: dict[str, Source | str] = {}
     training: dict[str, ResolvedDataset | str] = {}
@@ -107,7 +111,22 @@ def gather_inventory(suite_file: SuiteFile, roots: tuple[Path, ...], *, check: b
             found = _with_texts(teacher, asked, _checked(teacher, asked, found, roots, check=check))
         if found is not None:
             weights[asked.label] = found
-    return Inventory(datasets, training, weights)
+    return Inventory(datasets, training, weights, _shift_sets(suite_file, roots))
+
+
+def _shift_sets(suite_file: SuiteFile, roots: tuple[Path, ...]) -> dict[str, ResolvedDataset | str]:
+    """Look for the shift sets that a suite evaluates on; a name that is none is for the plan to refuse."""
+    found: dict[str, ResolvedDataset | str] = {}
+    where = suite_file.place("evaluate")
+    for entry in suite_file.suite.evaluated:
+        if entry.name not in DATASETS.names() and not entry.settings:
+            continue
+        if DATASETS.get(entry.name, where).facts.role != "shift":
+            raise BadInputError(
+                f"{where}: {entry.name} is no shift set; it is trained on: name it under datasets"
+            )
+        found[entry.label] = _resolved(entry.name, entry.settings, roots, where)
+    return found
 
 
 def _weights(teacher: Teacher, asked: TeacherEntry, roots: tuple[Path, ...]) -> Source | str | None:

@@ -15,7 +15,7 @@ from vitkd_bench.records import write_atomically
 from vitkd_bench.records.files import pack_arrays
 from vitkd_bench.report import MixedError, build_board
 from vitkd_bench.report.beside import beside_tables
-from vitkd_bench.report.fidelity import stored_fidelity, teacher_predictions_name
+from vitkd_bench.report.fidelity import stored_fidelity
 from vitkd_bench.report.rows import Row
 from vitkd_bench.spec import Record, Run
 
@@ -80,7 +80,7 @@ def followed(folder: Path, ids: list[str] = IDS, *, teacher: bool = True) -> tup
     for seed in (0, 1):
         run = made.run("deit", "standard", "none", seed)
         write_atomically(made.store.predictions_path(run.id), pack_arrays(stored(scores(seed))))
-    name = teacher_predictions_name(made.run("deit", "standard", "kd", 0))
+    name = made.run("deit", "standard", "kd", 0).teacher_predictions
     assert name
     if teacher:
         write_atomically(made.store.predictions_path(name), pack_arrays(stored(told, ids)))
@@ -129,9 +129,9 @@ def test_a_teacher_on_other_images_is_an_error(tmp_path: Path) -> None:
 def test_the_file_is_named_by_what_the_teacher_says_of_the_data(tmp_path: Path) -> None:
     """Methods, students and seeds share it; another file of weights or list of classes has another."""
     made = Followed(tmp_path / "out")
-    name = teacher_predictions_name(made.run("deit", "standard", "kd", 0))
-    assert name == teacher_predictions_name(made.run("deit", "native", "attn_copy", 3))
-    assert name != teacher_predictions_name(made.run("mae", "standard", "kd", 0))
-    assert teacher_predictions_name(made.run("deit", "standard", "none", 0)) is None
+    name = made.run("deit", "standard", "kd", 0).teacher_predictions
+    assert name == made.run("deit", "native", "attn_copy", 3).teacher_predictions
+    assert name != made.run("mae", "standard", "kd", 0).teacher_predictions
+    assert made.run("deit", "standard", "none", 0).teacher_predictions is None
     made.dataset = made.dataset.model_copy(update={"classes": made.dataset.classes[:9]})
-    assert name != teacher_predictions_name(made.run("deit", "standard", "kd", 0))
+    assert name != made.run("deit", "standard", "kd", 0).teacher_predictions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,6 +53,15 @@ def run(  # noqa: PLR0917 - typer calls it by names
         int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes.", show_default="one a core")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:<n>, or auto.")] = "auto",
+    data_workers: Annotated[
+        int | None,
+        typer.Option(
+            "--data-workers",
+            min=0,
+            help="Processes that make batches for one worker.",
+            show_default="its share of the cores on a GPU, else none",
+        ),
+    ] = None,
     settings: Settings = None,
     data_root: DataRoot = None,
     only: Only = None,
@@ -70,7 +80,13 @@ def run(  # noqa: PLR0917 - typer calls it by names
     folder = _output_folder(out, planned)
     from vitkd_bench.launch import LaunchOptions, resolve_device
 
-    options = LaunchOptions(executor=executor.value, jobs=jobs, device=resolve_device(device), roots=roots)
+    options = LaunchOptions(
+        executor=executor.value,
+        jobs=jobs,
+        device=resolve_device(device),
+        roots=roots,
+        data_workers=data_workers,
+    )
     waiting = True
     while waiting:
         if planned.searches:
@@ -78,7 +94,7 @@ def run(  # noqa: PLR0917 - typer calls it by names
         outcome = _launch(planned, folder, options)
         waiting = bool(planned.waiting) and not outcome.exit_code
     _tell(planned, folder, outcome, as_json=as_json)
-    left_out = any(refusal.amendable for refusal in planned.refusals)
+    left_out = bool(planned.absent) or any(refusal.amendable for refusal in planned.refusals)
     raise typer.Exit(outcome.exit_code or int(left_out))
 
 
@@ -172,6 +188,8 @@ def _tell(planned: Plan, folder: Path, outcome: Outcome, *, as_json: bool) -> No
     for refusal in planned.refusals:
         if refusal.amendable:
             say(f"not run: {_cell(refusal)}: {refusal.reason}")
+    for label, reason in planned.absent.items():
+        say(f"not evaluated on: {label}: {reason}")
     state = "interrupted, " if outcome.interrupted else ""
     again = "; the same command goes on from here" if outcome.exit_code else ""
     say(f"{state}{outcome.done} of {len(planned.runs)} runs done, {outcome.failed} failed{again}")
@@ -258,6 +276,7 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
                 f"{len(planned.runs)}, {sum(run.recipe.epochs for run in planned.runs.values())} epochs",
             ),
             ("packs", len(planned.packs)),
-            ("evaluated on", [split for splits in planned.evaluate.values() for split in splits]),
+            ("evaluated on", [*itertools.chain(*planned.evaluate.values()), *planned.shift_sets]),
+            ("not evaluated on", [f"{label}: {reason}" for label, reason in planned.absent.items()]),
         )
     )

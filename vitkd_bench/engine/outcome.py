@@ -23,12 +23,27 @@ from vitkd_bench.spec import SELF, Architecture, CellNames, Failure, Record, Run
 
 @dataclass(slots=True)
 class Outcome:
-    """What a finished run gives beside its curve."""
+    """What a finished run gives beside its curve; `waited_s` are seconds that its pack waited for data."""
 
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     val_selected: dict[str, Any] = field(default_factory=dict)
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
+    scoring: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    waited_s: float = 0.0
+
+    def add(
+        self,
+        split: str,
+        metrics: dict[str, float],
+        scoring: dict[str, Any],
+        predictions: Mapping[str, np.ndarray],
+    ) -> None:
+        """Put down what was measured on a split, how it was scored, and what is kept of its predictions."""
+        self.metrics[split] = metrics
+        self.predictions |= {f"{split}/{key}": array for key, array in predictions.items()}
+        if scoring:
+            self.scoring[split] = scoring
 
 
 def weights_bytes(network: ViTNetwork) -> bytes:
@@ -54,10 +69,11 @@ def done_record(
         config=_config(trainee),
         metrics=outcome.metrics,
         metrics_val_selected=outcome.val_selected,
+        scoring=outcome.scoring,
         curve=tuple(trainee.curve),
         gradient_norms=trainee.gradients.means(),
         weights_sha256=digest(weights_bytes(trainee.trained())),
-        cost=_cost(trainee),
+        cost={**_cost(trainee), "data_wait_s": round(outcome.waited_s, 3)},
         provenance=provenance(trainee.device, teacher_weights),
         notes=tuple(outcome.notes),
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vitkd_bench.contracts import Batch, Examples, Features
+from vitkd_bench.contracts import Batch, Features
+from vitkd_bench.engine.evaluated import Clean, Evaluated, clean_scores
 from vitkd_bench.engine.evaluation import (
-    labels_of,
     log_probabilities,
     neighbours,
     split_metrics,
@@ -26,7 +27,6 @@ from vitkd_bench.engine.probing import fit_probe
 from vitkd_bench.engine.setting import Setting, settle
 from vitkd_bench.engine.storing import store_outputs
 from vitkd_bench.engine.trainee import Trainee
-from vitkd_bench.measures import predictions
 from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.pipeline import load, ready
 from vitkd_bench.records import Preparations, Store, write_atomically
@@ -176,16 +176,14 @@ class _Loop:
         val = self.setting.splits.val
         outputs = log_probabilities(active, self.teacher, val, self.setting.showing)
         measured = [
-            (trainee, self._measured(trainee, output, val))
+            (trainee, self._measured(trainee, partial(split_metrics, output, val, None)))
             for trainee, output in zip(active, outputs, strict=True)
         ]
         return [(trainee, metrics) for trainee, metrics in measured if metrics is not None]
 
-    def _measured(
-        self, trainee: Trainee, output: Tensor, examples: Examples, reference: Tensor | None = None
-    ) -> dict[str, float] | None:
+    def _measured(self, trainee: Trainee, measure: Callable[[], dict[str, float]]) -> dict[str, float] | None:
         try:
-            return split_metrics(output, examples, reference)
+            return measure()
         except VitkdError as error:
             trainee.fail("non_finite_output", str(error))
             return None
@@ -221,6 +219,7 @@ class _Loop:
         if self.setting.wanted:
             self._evaluate_selected(trainees, outcomes)
         for trainee, outcome in zip(trainees, outcomes, strict=True):
+            outcome.waited_s = self.setting.waited_s
             record = done_record(
                 trainee, outcome, self.setting.splits.split_hash, self.setting.teacher_weights
             )
@@ -241,22 +240,31 @@ class _Loop:
 
     def _evaluate_last(self, trainees: list[Trainee]) -> list[Outcome]:
         outcomes = [Outcome(notes=list(self.setting.notes(trainee))) for trainee in trainees]
-        for name, examples in self.setting.evaluated():
-            outputs = log_probabilities(trainees, self.teacher, examples, self.setting.showing)
-            reference = self._reference(trainees[0], examples)
-            for trainee, outcome, output in zip(trainees, outcomes, outputs, strict=True):
-                metrics = self._measured(trainee, output, examples, reference)
+        clean: list[Clean | None] = [None] * len(trainees)
+        for each in self.setting.evaluated():
+            outputs = log_probabilities(trainees, self.teacher, each.examples, self.setting.showing)
+            if each.name == "test":
+                clean = [clean_scores(output, each.examples) for output in outputs]
+            reference = self._reference(trainees[0], each)
+            for trainee, outcome, output, beside in zip(trainees, outcomes, outputs, clean, strict=True):
+                metrics = self._measured(trainee, partial(each.metrics, output, reference, beside))
                 if metrics is not None:
-                    outcome.metrics[name] = metrics
-                    kept = predictions(output, labels_of(examples), examples.ids)
-                    outcome.predictions |= {f"{name}/{key}": array for key, array in kept.items()}
+                    outcome.add(each.name, metrics, each.scoring, each.predictions(output))
         return outcomes
 
-    def _reference(self, trainee: Trainee, examples: Examples) -> Tensor | None:
-        """Give the teacher's log-probabilities, where it is read and its head knows the classes."""
+    def _reference(self, trainee: Trainee, each: Evaluated) -> Tensor | None:
+        """Give the teacher's log-probabilities, where it is read and its head knows the classes.
+
+        Those of test are kept beside the runs' own: a baseline, which reads no teacher, is compared with them.
+        """
         if self.teacher is None or trainee.cell.teacher is None:
             return None
-        return teacher_log_probabilities(self.teacher, trainee.cell, examples, self.setting.showing)
+        found = teacher_log_probabilities(self.teacher, trainee.cell, each.examples, self.setting.showing)
+        name = trainee.run.teacher_predictions
+        if found is not None and name is not None and each.name == "test":
+            packed = each.predictions(found)
+            self.store.write_predictions(name, {f"test/{key}": array for key, array in packed.items()})
+        return found
 
     def _evaluate_selected(self, trainees: list[Trainee], outcomes: list[Outcome]) -> None:
         """Measure test at the epoch that val would have chosen, beside the last epoch."""
@@ -267,7 +275,7 @@ class _Loop:
         test = self.setting.splits.test
         outputs = log_probabilities(trainees, self.teacher, test, self.setting.showing)
         for trainee, outcome, output, weights in zip(trainees, outcomes, outputs, last, strict=True):
-            metrics = self._measured(trainee, output, test)
+            metrics = self._measured(trainee, partial(split_metrics, output, test, None))
             if trainee.best is not None and metrics is not None:
                 chosen = {"epoch": trainee.best["epoch"], "val_top1": trainee.best["top1"]}
                 outcome.val_selected = {**chosen, "test": metrics}

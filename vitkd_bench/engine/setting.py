@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
-from vitkd_bench.contracts import Batch, CellFacts, Examples, Features
+from vitkd_bench.contracts import Batch, CellFacts, Features
+from vitkd_bench.engine.evaluated import Evaluated, own_splits, shift_set
 from vitkd_bench.engine.options import PackOptions
 from vitkd_bench.engine.showing import Showing
 from vitkd_bench.engine.stored import Outputs, read_stored
@@ -38,6 +40,7 @@ class Setting:
     views: int
     teacher_view: int
     showing: Showing
+    roots: tuple[Path, ...]
     splits: Splits
     teacher: ViTNetwork | None
     teacher_weights: dict[str, str | None]
@@ -101,15 +104,19 @@ class Setting:
             teacher_view=self.teacher_view,
         )
 
-    def evaluated(self) -> Iterator[tuple[str, Examples]]:
-        """Give the splits that the plan asks for, by name; of what it names none for val alone."""
+    def evaluated(self) -> Iterator[Evaluated]:
+        """Give what the plan asks to evaluate on; of what it names none for val alone.
+
+        Shift sets come last, after the test split that they are measured against.
+        """
         named = [t.run.id for t in self.trainees if t.run.id in self.plan.runs]
-        asked = [split for run in named for split in self.plan.splits_of(run)]
-        for split in dict.fromkeys(asked or ["val"]):
-            if split in {"val", "test"}:
-                yield split, getattr(self.splits, split)
-            else:
-                yield split, self.splits.shift(split.partition("/")[2])
+        asked = dict.fromkeys(split for run in named for split in self.plan.splits_of(run))
+        shift_sets = [name for name in asked if name in self.plan.shift_sets]
+        yield from own_splits(self.splits, [n for n in asked if n not in shift_sets] or ["val"])
+        for name in shift_sets:
+            shift, side = self.plan.shift_sets[name], self.splits.test.look.side
+            opened = open_splits(shift, self.roots, side, self.showing.others, self.recipe.eval_crop)
+            yield shift_set(name, shift, self.splits.dataset, opened)
 
     def notes(self, trainee: Trainee) -> Iterator[str]:
         """Say what the record lacks, and why; then what the method has to say."""
@@ -152,6 +159,7 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
         views=views,
         teacher_view=teacher_view,
         showing=showing,
+        roots=options.roots,
         splits=splits,
         teacher=read.network if isinstance(read, ReadTeacher) else None,
         teacher_weights=read.known if read else {},

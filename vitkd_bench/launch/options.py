@@ -11,12 +11,17 @@ from pydantic import Field
 from vitkd_bench.launch.training import ENGINE
 from vitkd_bench.spec import BadInputError, Frozen
 
+MOST_LOADERS = 16
+"""More processes than this seldom feed a GPU faster."""
+
 
 class LaunchOptions(Frozen):
     """Executor, number of worker processes, device, and where data is looked for.
 
     `jobs` of None takes one worker for each core (each GPU, on such a device). `threads` is what one worker
-    computes with; a different number changes weights by about 1e-5. `engine` is the import path of
+    computes with; a different number changes weights by about 1e-5. `data_workers` are the processes that
+    make batches for one worker: by default its share of the cores on a GPU, none on a CPU, where they would
+    take the cores of the training. `engine` is the import path of
     what trains packs.
     """
 
@@ -25,12 +30,19 @@ class LaunchOptions(Frozen):
     device: str = "cpu"
     roots: tuple[Path, ...] = ()
     threads: int = Field(default=1, gt=0)
+    data_workers: int | None = Field(default=None, ge=0)
     engine: str = ENGINE
 
     def workers(self, packs: int) -> int:
         """Count the worker processes for so many packs: never more than there are packs."""
         wanted = self.jobs or (len(self.gpus()) if self.on_gpu else max(1, cores() // self.threads))
         return max(1, min(wanted, packs))
+
+    def loaders(self) -> int:
+        """Count the processes that make batches for one worker."""
+        if self.data_workers is not None:
+            return self.data_workers
+        return min(MOST_LOADERS, cores() // max(1, len(self.gpus()))) if self.on_gpu else 0
 
     @property
     def on_gpu(self) -> bool:

@@ -38,7 +38,11 @@ def work_through(
         Whether all packs are over; False when it was stopped.
     """
     pack_options = board.engine.PackOptions(
-        roots=options.roots, device=options.device, threads=options.threads, should_stop=should_stop
+        roots=options.roots,
+        device=options.device,
+        threads=options.threads,
+        data_workers=options.loaders(),
+        should_stop=should_stop,
     )
     for path in board.plan.extensions:
         load_extension(Path(path))

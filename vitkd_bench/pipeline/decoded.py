@@ -70,6 +70,16 @@ class Decoded:
             others={look: _each(images, self.ids, change) for look, images in self.others.items()},
         )
 
+    def taken(self, at: NDArray[np.int64], labels: NDArray[np.int64]) -> Decoded:
+        """Give the samples at some positions, under other labels."""
+        return replace(
+            self,
+            images=self.images[at],
+            labels=labels,
+            ids=tuple(self.ids[i] for i in at.tolist()),
+            others={look: images[at] for look, images in self.others.items()},
+        )
+
     def _augmented(
         self,
         images: Pixels,

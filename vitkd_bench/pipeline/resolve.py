@@ -55,4 +55,5 @@ def resolve_dataset(
         shifts=facts.shifts,
         templates=parsed.templates or facts.templates,
         decode=parsed.decode or facts.decode,
+        pool=getattr(parsed, "pool", "sum"),
     )

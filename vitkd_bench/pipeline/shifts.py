@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from vitkd_bench.pipeline.corruptions import corrupt
 from vitkd_bench.pipeline.decoded import Decoded
 from vitkd_bench.pipeline.draws import normals, uniforms
 from vitkd_bench.pipeline.streamed import Streamed
@@ -28,7 +29,7 @@ _ONE = np.zeros(1, dtype=np.int64)
 
 
 def shifted(examples: Decoded | Streamed, name: str) -> Decoded | Streamed:
-    """Apply the shift `name` (a key of `SHIFTS`) to every image; labels and ids stay."""
+    """Apply a shift (a key of `SHIFTS`, or one of `CORRUPTIONS`) to every image; labels and ids stay."""
     return examples.changed(_Change(name))
 
 
@@ -37,7 +38,8 @@ class _Change:
     name: str
 
     def __call__(self, pixels: Pixels, id_: str) -> Pixels:
-        return SHIFTS[self.name](pixels, seeded(0, "shift", self.name, id_))
+        change = SHIFTS.get(self.name) or corrupt(self.name)
+        return change(pixels, seeded(0, "shift", self.name, id_))
 
 
 def rotate(image: Pixels, key: int) -> Pixels:

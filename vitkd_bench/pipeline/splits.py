@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vitkd_bench.contracts import Look, Part, Reader
+from vitkd_bench.pipeline.corruptions import CORRUPTIONS
 from vitkd_bench.pipeline.decoded import Decoded, decode_part
 from vitkd_bench.pipeline.parts import Choice, choose, ids_to_skip, refuse_unknown
 from vitkd_bench.pipeline.readers import reader_of
@@ -67,10 +68,12 @@ class Splits:
     def shift(self, name: str) -> Decoded | Streamed:
         """Make a shift split from the images of test; the same ids in the same order, so that the two pair.
 
+        It is one of the data set's own, or a corruption (`fog@3`).
+
         Raises:
             BadInputError: the data set has no such shift.
         """
-        if name not in self.dataset.shifts:
+        if name not in {*self.dataset.shifts, *CORRUPTIONS}:
             hint = nearest(name, self.dataset.shifts) or "; it has none"
             raise BadInputError(f"data set {self.dataset.name!r}: unknown shift {name!r}{hint}")
         return shifted(self.test, name)

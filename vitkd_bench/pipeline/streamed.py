@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from vitkd_bench.contracts import Images, Look
 from vitkd_bench.pipeline.decode import RESAMPLING, as_array, opened, shown
 from vitkd_bench.pipeline.draws import uniforms
+from vitkd_bench.pipeline.images import ChosenImages
 from vitkd_bench.pipeline.views import CROP_RATIO, augment, flips
 from vitkd_bench.spec import Augmentation
 from vitkd_bench.spec.seeds import seeded
@@ -86,9 +87,12 @@ class Streamed:
 
     def changed(self, change: Callable[[Pixels, str], Pixels]) -> Streamed:
         """Give the same samples, each image changed when it is shown."""
-        return Streamed(
-            self.found, self.labels, self.ids, self.look, self.channels, self.crop, self.native_side, change
-        )
+        return replace(self, change=change)
+
+    def taken(self, at: NDArray[np.int64], labels: NDArray[np.int64]) -> Streamed:
+        """Give the samples at some positions, under other labels."""
+        ids = tuple(self.ids[i] for i in at.tolist())
+        return replace(self, found=ChosenImages(self.found, at), labels=labels, ids=ids)
 
     def _opened(self, sample: int) -> Image.Image:
         found = self.found.read(sample)

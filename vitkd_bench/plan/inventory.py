@@ -10,7 +10,10 @@ from vitkd_bench.spec import ResolvedDataset, Source
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Data sets by the suite's names, data sets that micro teachers are trained on, and weights by teacher.
+    """What is at hand of a suite.
+
+    Data sets and shift sets by the suite's names, data sets that micro teachers are trained on, and weights
+    by teacher.
 
     A text in place of a value is the sentence that says why the thing is not there.
     """
@@ -18,3 +21,4 @@ class Inventory:
     datasets: Mapping[str, ResolvedDataset | str]
     training: Mapping[str, ResolvedDataset | str] = field(default_factory=dict)
     weights: Mapping[str, Source | str] = field(default_factory=dict)
+    shift_sets: Mapping[str, ResolvedDataset | str] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from vitkd_bench.contracts import CellFacts
 from vitkd_bench.plan.baseline import BASELINE, baseline_of
 from vitkd_bench.plan.controls import read_teacher, same_teacher
+from vitkd_bench.plan.evaluation import planned_evaluation
 from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.packs import make_packs
 from vitkd_bench.plan.search import Finished, Searching, trials_of
@@ -97,6 +98,7 @@ class _Planner:
         self._check_exclusions(teachers, methods)
         self.runs = {**self.searching.runs, **self.runs}
         needed = _needed(self.runs, preparations.runs)
+        evaluation = planned_evaluation(self.suite_file, self.inventory)
         return Plan(
             suite=suite.suite,
             resolved={"suite": suite.plain(), "recipe": recipe.plain()},
@@ -114,7 +116,9 @@ class _Planner:
                 if teacher.use
                 and not isinstance(source := self.inventory.weights.get(teacher.label), str | None)
             },
-            evaluate=self._evaluate(),
+            evaluate=evaluation.splits,
+            shift_sets=evaluation.shift_sets,
+            absent=evaluation.absent,
             extensions=tuple(str((self.suite_file.folder / name).resolve()) for name in suite.extensions),
             searches=tuple(self.searching.done),
             waiting=self.waiting,
@@ -137,7 +141,7 @@ class _Planner:
             self.refusals.append(refusal)
             return
         data = self._dataset(dataset)
-        architecture = resolve_student(student, teacher.architecture)
+        architecture = _student(student, teacher, recipe)
         read = read_teacher(method.control, teacher, self.teachers)
         uses = Uses(read, _facts(read, architecture, data, recipe), self.preparations)
 
@@ -186,7 +190,7 @@ class _Planner:
                 return Refusal(**names, kind="not_fetched", reason=each.missing or "not fetched")
             if each.refused:
                 return Refusal(**names, kind="preflight", reason=f"{each.label}: {each.refused}")
-        architecture = resolve_student(student, teacher.architecture)
+        architecture = _student(student, teacher, recipe)
         facts = _facts(read, architecture, dataset, recipe)
         reason = (
             _impossible(teacher, architecture, dataset)
@@ -205,24 +209,6 @@ class _Planner:
             if all(hits) or (baseline and all(hits[:2] + hits[3:])):
                 return True
         return False
-
-    def _evaluate(self) -> dict[str, tuple[str, ...]]:
-        """Name the splits to evaluate for each data set by its own name; val is always among them."""
-        asked = self.suite_file.suite.evaluate
-        found: dict[str, tuple[str, ...]] = {}
-        known = {"test"}
-        for dataset in self.inventory.datasets.values():
-            if isinstance(dataset, ResolvedDataset):
-                shifts = tuple(f"{dataset.name}/{shift}" for shift in dataset.shifts)
-                known |= set(shifts)
-                splits = tuple(s for s in ("test", *shifts) if asked is None or s in asked)
-                found[dataset.name] = ("val", *splits)
-        for split in asked or ():
-            if split not in known:
-                raise BadInputError(
-                    f"{self.suite_file.path}: evaluate: unknown split {split!r}{nearest(split, known)}"
-                )
-        return found
 
     def _check_exclusions(self, teachers: list[PlannedTeacher], methods: list[Variant]) -> None:
         """Refuse an exclusion that can match nothing: it is a slip, and would go unnoticed."""
@@ -253,6 +239,24 @@ def _facts(
         teacher_architecture=teacher.architecture,
         recipe=recipe,
     )
+
+
+def _student(entry: StudentEntry, teacher: PlannedTeacher, recipe: Recipe) -> Architecture:
+    """Resolve a student at the recipe's image size, or else at that at which the teacher is used.
+
+    Raises:
+        BadInputError: patches of this teacher do not divide that size.
+    """
+    student = resolve_student(entry, teacher.architecture)
+    if recipe.image_size in {None, student.image_size}:
+        return student
+    try:
+        return student.with_(image_size=recipe.image_size)
+    except ValueError:
+        raise BadInputError(
+            f"recipe.image_size: {recipe.image_size} px is no multiple of {student.patch} px, the patch of "
+            f"students of {teacher.label}"
+        ) from None
 
 
 def _impossible(teacher: PlannedTeacher, student: Architecture, dataset: ResolvedDataset) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vitkd_bench.plan.controls import Chosen, check_teacher
+from vitkd_bench.plan.reach import check_reach
 from vitkd_bench.plan.suite_file import SuiteFile
 from vitkd_bench.registry import CONTROLS, METHODS, MethodEntry
 from vitkd_bench.spec import BadInputError, MethodFacts, MethodUse, Settings
@@ -65,7 +66,8 @@ def variants(suite_file: SuiteFile) -> list[Variant]:
     """Read all methods of a suite.
 
     Raises:
-        BadInputError: an unknown method, control or setting, a bad value, a method that makes teachers.
+        BadInputError: an unknown method, control or setting, a bad value, a block that no network of the
+            suite has, a method that makes teachers.
     """
     found: list[Variant] = []
     for i, asked in enumerate(suite_file.suite.methods):
@@ -77,16 +79,19 @@ def variants(suite_file: SuiteFile) -> list[Variant]:
         plain = asked.model_copy(update={"settings": settings})
         for variant in _with_search(_variants_of(plain, entry, where), search, where):
             check_teacher(variant.control, [t.label for t in suite_file.suite.teachers], where)
+            check_reach(variant.config, suite_file.suite, f"{where} ({entry.name})")
             found.append(variant)
     labels = [variant.label for variant in found]
     if len(set(labels)) != len(labels):
-        raise BadInputError(f"{suite_file.path}: methods: two variants have one name: {sorted(labels)}")
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise BadInputError(f"{suite_file.path}: methods: two variants have one name, {twice!r}")
     return found
 
 
 def _variants_of(asked: AskedMethod, entry: MethodEntry, where: str) -> Iterator[Variant]:
     """Check one entry of a suite; sweeps of a control's settings are spread inside those of the method's."""
     for label, settings in _spread(asked.label, asked.settings, where):
+        _refuse_misplaced(asked, entry, where)
         config = entry.method.Config.parse(settings, f"{where} ({asked.name})")
         if asked.control is None:
             yield Variant(label, entry, config)
@@ -95,6 +100,19 @@ def _variants_of(asked: AskedMethod, entry: MethodEntry, where: str) -> Iterator
         for full, own in _spread(label, asked.control.settings, f"{where}.control"):
             chosen = Chosen(control, control.control.Config.parse(own, f"{where}.control ({control.name})"))
             yield Variant(full, entry, config, chosen)
+
+
+def _refuse_misplaced(asked: AskedMethod, entry: MethodEntry, where: str) -> None:
+    """Tell where a control's setting belongs that stands among those of the method."""
+    if asked.control is None:
+        return
+    known = CONTROLS.get(asked.control.name, f"{where}.control").control.Config.model_fields
+    for name in asked.settings:
+        if name in known and name not in entry.method.Config.model_fields:
+            raise BadInputError(
+                f"{where} ({asked.name}): {name}: a setting of the control; write it as "
+                f"control: {{name: {asked.control.name}, {name}: ...}}"
+            )
 
 
 def _spread(label: str, settings: dict[str, Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:

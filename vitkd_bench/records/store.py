@@ -109,6 +109,11 @@ class Store:
             write_atomically(self.predictions_path(record.run_id), pack_arrays(predictions))
         write_atomically(self.record_path(record.run_id), with_digest(record.plain()))
 
+    def write_predictions(self, name: str, predictions: Mapping[str, np.ndarray]) -> None:
+        """Keep predictions that are no run's, a teacher's, beside those of the runs; once is enough."""
+        if not self.predictions_path(name).exists():
+            write_atomically(self.predictions_path(name), pack_arrays(predictions))
+
     def read(self, run_id: str) -> Record | None:
         """Read one record; None if there is none, or a damaged one (set aside, named in `damage`)."""
         path = self.record_path(run_id)

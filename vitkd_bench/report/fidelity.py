@@ -9,7 +9,6 @@ import numpy as np
 
 from vitkd_bench.report.gather import Gathered, GatheredCell, MixedError
 from vitkd_bench.report.shifts import TEST
-from vitkd_bench.spec import SELF, Run, content_hash
 from vitkd_bench.statistics import t_interval
 
 MEASURES = ("agreement", "kl")
@@ -85,18 +84,6 @@ def _normalised(log_probs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(values - np.log(np.exp(values).sum(axis=1, keepdims=True)))
 
 
-def teacher_predictions_name(run: Run) -> str | None:
-    """Name the file, among the predictions, of what a run's teacher says of the data; None if it reads none.
-
-    The same for all runs with this teacher, these classes and these images, whatever they train.
-    """
-    if run.teacher is None or run.teacher.name == SELF:
-        return None
-    versions = {name: run.versions[name] for name in ("pixels", "dataset", "contract")}
-    declared = {"teacher": run.teacher.declared_as("pin"), "dataset": run.dataset.identity()}
-    return f"teacher-{content_hash({**declared, 'versions': versions})}"
-
-
 def _stored_teachers(found: Gathered, cell: GatheredCell) -> Iterator[Arrays]:
     """Give what is stored of a cell's teacher, as the other methods of its row read it; no control's."""
     key = cell.key
@@ -108,7 +95,7 @@ def _stored_teachers(found: Gathered, cell: GatheredCell) -> Iterator[Arrays]:
         )
         if not same or other.method.control_of is not None:
             continue
-        names = {teacher_predictions_name(found.runs[id_]) for id_ in other.runs.values()}
+        names = {found.runs[id_].teacher_predictions for id_ in other.runs.values()}
         for name in sorted(name for name in names if name):
             for store in found.stores:
                 if arrays := found.kept(store, name):

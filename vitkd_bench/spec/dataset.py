@@ -136,7 +136,8 @@ class ResolvedDataset(Frozen):
 
     `settings` are plain JSON; file names stand in them as the suite wrote them, never as found on one
     machine. `pictures` are the names under which a teacher's contract would list these images as seen.
-    `templates` are the sentences of which a text head is made.
+    `templates` are the sentences of which a text head is made. `pool` makes one probability of several where
+    a class of a shift set is several of those trained on.
     """
 
     name: str
@@ -151,6 +152,7 @@ class ResolvedDataset(Frozen):
     pictures: tuple[str, ...] = ()
     templates: tuple[Template, ...] = Field(default=TEMPLATES, min_length=1)
     decode: Decoding = "once"
+    pool: Literal["sum", "mean"] = "sum"
 
     @property
     def class_hash(self) -> str:

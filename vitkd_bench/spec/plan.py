@@ -8,7 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vitkd_bench.spec.base import Frozen
+from vitkd_bench.spec.dataset import ResolvedDataset
 from vitkd_bench.spec.run import Run
+from vitkd_bench.spec.shift_map import map_classes
 from vitkd_bench.spec.teacher import Backend
 
 PLAN_SCHEMA = 1
@@ -133,7 +135,9 @@ class Plan(Frozen):
     """The whole of `OUT/plan.json`; runs by their id, teachers and methods by the suite's names.
 
     `waiting` counts the cells whose settings are still searched for: they are planned once `searches` have
-    chosen. Runs of trials stand among `runs` and belong to no cell.
+    chosen. Runs of trials stand among `runs` and belong to no cell. `evaluate` names by data set the splits
+    on which its runs are evaluated; each of `shift_sets`, by the suite's name, is one more for every run
+    whose classes it shares; `absent` says why some of them are not at hand.
     """
 
     schema_: int = Field(default=PLAN_SCHEMA, alias="schema")
@@ -149,6 +153,8 @@ class Plan(Frozen):
     methods: dict[str, MethodFacts]
     sources: dict[str, Source] = {}
     evaluate: dict[str, tuple[str, ...]] = {}
+    shift_sets: dict[str, ResolvedDataset] = {}
+    absent: dict[str, str] = {}
     extensions: tuple[str, ...] = ()
     searches: tuple[Search, ...] = ()
     waiting: int = 0
@@ -158,7 +164,9 @@ class Plan(Frozen):
         """Name the splits that a run is evaluated on; a trial of a search on val alone."""
         if run_id in self.trials:
             return ("val",)
-        return self.evaluate.get(self.runs[run_id].dataset.name, ("val", "test"))
+        dataset = self.runs[run_id].dataset
+        shared = (label for label, shift in self.shift_sets.items() if map_classes(shift, dataset))
+        return (*self.evaluate.get(dataset.name, ("val", "test")), *shared)
 
     @cached_property
     def trials(self) -> frozenset[str]:

@@ -39,12 +39,12 @@ class Record(Frozen):
     `n` a count, `top1`, `top5`, `mean_per_class`, `ece`, `agreement` fractions in [0, 1], `nll` and `kl`
     in nats, `brier` in [0, 2]; `<name>_se` is a standard error over samples in the same unit. Of a shift set
     `top1_over_all`, `clean_<name>` (the same classes without shift), `drop`, `drop_over_all`; of a long tail
-    `head_top1`, `medium_top1`, `tail_top1`. Records that were made earlier have fewer names. `scoring` says by
-    split how a shift set was scored: `rule` in words, `classes` the hash of its class map, `clean_split`, and
-    `pictures` the collections that its images are of; a split that is not there is scored over all classes,
-    and a drop of it is from `test`. `curve` holds one entry an epoch. `gradient_norms` are those of the parts of the loss, weights
-    included, on the student over the first hundredth of the steps. `baseline` is the run id of `none` with
-    the same student, data, recipe, seed.
+    `head_top1`, `medium_top1`, `tail_top1`. Records that were made earlier have fewer names. `scoring` says
+    by split how a shift set was scored: `rule` in words, `classes` the hash of its class map, `clean_split`,
+    and `pictures` the collections that its images are of; a split that is not there is scored over all
+    classes, and a drop of it is from `test`. `curve` holds one entry an epoch. `gradient_norms` are those of
+    the parts of the loss, weights included, on the student over the first hundredth of the steps. `baseline`
+    is the run id of `none` with the same student, data, recipe, seed.
     """
 
     schema_: int = Field(default=RECORD_SCHEMA, alias="schema")

@@ -170,6 +170,18 @@ class Run(Frozen):
             {"recipe": self.recipe.identity(), "dataset": self.dataset.identity(), "versions": versions}
         )
 
+    @property
+    def teacher_predictions(self) -> str | None:
+        """Name of the file in which its teacher's predictions on test are kept; None if it reads none.
+
+        The same for all runs with this teacher, these classes and these images, whatever they train.
+        """
+        if self.teacher is None or self.teacher.name == SELF:
+            return None
+        versions = {name: self.versions[name] for name in ("pixels", "dataset", "contract")}
+        read = {"teacher": self.teacher.declared_as("pin"), "dataset": self.dataset.identity()}
+        return f"teacher-{content_hash({**read, 'crop': self.recipe.eval_crop, 'versions': versions})}"
+
     @cached_property
     def stream_key(self) -> str:
         """Runs with equal keys see the same pixels in the same batches, and can share a pack."""

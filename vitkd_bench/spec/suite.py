@@ -33,11 +33,18 @@ def _entries(data: dict[str, Any]) -> dict[str, Any]:
     ):
         if isinstance(data.get(field), list):
             long[field] = [_entry(value, own) for value in data[field]]
+    if isinstance(data.get("evaluate"), list):
+        long["evaluate"] = [_split_or_entry(value) for value in data["evaluate"]]
     if isinstance(data.get("methods"), list):
         long["methods"] = [_with_long_control(value) for value in long["methods"]]
     if "recipe" in data:
         long["recipe"] = _entry(data["recipe"], ("base",), "changes", "base")
     return long
+
+
+def _split_or_entry(value: Any) -> Any:
+    """Leave the name of a split or of a shift set as it is; gather the settings of one that has some."""
+    return value if isinstance(value, str) else _entry(value, ("name", "as"))
 
 
 def _with_long_control(method: Any) -> Any:
@@ -140,7 +147,11 @@ class SearchRule(Frozen):
 
 
 class Suite(Frozen):
-    """One YAML file. `suite` names it and its output folder."""
+    """One YAML file. `suite` names it and its output folder.
+
+    `evaluate` names splits of the data sets (`test`, `digits/rotate`, `imagenet1k/fog@3`) and shift sets, as
+    the shelf calls them or with settings of their own.
+    """
 
     suite: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     version: Literal[1]
@@ -152,7 +163,7 @@ class Suite(Frozen):
     methods: tuple[MethodEntry, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     search: SearchRule = SearchRule()
-    evaluate: tuple[str, ...] | None = None
+    evaluate: tuple[str | DatasetEntry, ...] | None = None
     keep: Literal["none", "student"] = "none"
     exclude: tuple[Exclusion, ...] = ()
 
@@ -161,13 +172,20 @@ class Suite(Frozen):
         """Check a suite as a file gives it, short forms included; see `Frozen.parse`."""
         return super().parse(_entries(data) if isinstance(data, dict) else data, where, lines)
 
+    @property
+    def evaluated(self) -> tuple[DatasetEntry, ...]:
+        """What `evaluate` names that is not a split by its form, as entries: shift sets."""
+        named = [DatasetEntry(name=one) if isinstance(one, str) else one for one in self.evaluate or ()]
+        return tuple(entry for entry in named if entry.name != "test" and "/" not in entry.name)
+
     @model_validator(mode="after")
     def _nothing_twice(self) -> Suite:
-        for field in ("datasets", "teachers", "students", "methods"):
+        for field in ("datasets", "evaluated", "teachers", "students", "methods"):
             labels = [entry.label for entry in getattr(self, field)]
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:
-                raise ValueError(f"{field}: {twice[0]!r} stands twice; tell the two apart with as: ...")
+                where = "evaluate" if field == "evaluated" else field
+                raise ValueError(f"{where}: {twice[0]!r} stands twice; tell the two apart with as: ...")
         if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds: each one once and none negative, got {list(self.seeds)}")
         shared = sorted(set(self.seeds) & set(self.search.seeds))

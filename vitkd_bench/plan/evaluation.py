@@ -1,0 +1,76 @@
+"""On which splits and shift sets the runs of a suite are evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vitkd_bench.plan.inventory import Inventory
+from vitkd_bench.plan.suite_file import SuiteFile
+from vitkd_bench.registry import DATASETS
+from vitkd_bench.spec import BadInputError, ResolvedDataset, nearest
+from vitkd_bench.spec.corruptions import CORRUPTIONS
+from vitkd_bench.spec.shift_map import map_classes
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Splits by data set, shift sets by the suite's name, and why some of these are not at hand."""
+
+    splits: dict[str, tuple[str, ...]]
+    shift_sets: dict[str, ResolvedDataset]
+    absent: dict[str, str]
+
+
+def planned_evaluation(suite_file: SuiteFile, inventory: Inventory) -> Evaluation:
+    """Check what a suite evaluates on; val is always among it, and test where a shift set is.
+
+    Raises:
+        BadInputError: a split or set that there is not, or a shift set that shares no two classes with a data
+            set of the suite.
+    """
+    asked = suite_file.suite.evaluate
+    datasets = [data for data in inventory.datasets.values() if isinstance(data, ResolvedDataset)]
+    shift_sets = {k: v for k, v in inventory.shift_sets.items() if isinstance(v, ResolvedDataset)}
+    absent = {k: v for k, v in inventory.shift_sets.items() if isinstance(v, str)}
+    named = [one for one in asked or () if isinstance(one, str) and one not in inventory.shift_sets]
+    _refuse_unknown(named, inventory, suite_file)
+    for label, shift in shift_sets.items():
+        _refuse_strange(label, shift, datasets, suite_file)
+    wanted = None if asked is None else {*named, *(["test"] if inventory.shift_sets else [])}
+    return Evaluation({data.name: ("val", *_splits(data, wanted)) for data in datasets}, shift_sets, absent)
+
+
+def _splits(dataset: ResolvedDataset, wanted: set[str] | None) -> tuple[str, ...]:
+    own = [f"{dataset.name}/{shift}" for shift in dataset.shifts]
+    if wanted is None:
+        return ("test", *own)
+    made = [f"{dataset.name}/{corruption}" for corruption in CORRUPTIONS]
+    return tuple(split for split in dict.fromkeys(["test", *own, *made]) if split in wanted)
+
+
+def _refuse_unknown(named: Iterable[str], inventory: Inventory, suite_file: SuiteFile) -> None:
+    known = {"test", *(entry.name for entry in DATASETS if entry.facts.role == "shift")}
+    names: set[str] = set()
+    for data in inventory.datasets.values():
+        if isinstance(data, ResolvedDataset):
+            names.add(data.name)
+            known |= {f"{data.name}/{shift}" for shift in data.shifts}
+    made = {f"{name}/{corruption}" for name in names for corruption in CORRUPTIONS}
+    for split in named:
+        if split not in known | made:
+            raise BadInputError(
+                f"{suite_file.path}: evaluate: unknown split {split!r}{nearest(split, known | made)}"
+            )
+
+
+def _refuse_strange(
+    label: str, shift: ResolvedDataset, datasets: Iterable[ResolvedDataset], suite_file: SuiteFile
+) -> None:
+    known = list(datasets)
+    if known and not any(map_classes(shift, data) for data in known):
+        named = ", ".join(data.name for data in known)
+        raise BadInputError(
+            f"{suite_file.path}: evaluate: {label} shares no two classes with {named}; "
+            "give its classes `<label space>_index`, or the same names"
+        )
