@@ -84,10 +84,11 @@ def test_what_is_the_usual_way_renames_no_run(birds: Path) -> None:
     assert plain.identity() == once.identity() != anew.identity()
 
 
-@pytest.mark.parametrize(
-    "augmentation", [CROPPED, Augmentation(crop_scale=(0.5, 1.0), rotate=5.0, noise=0.1)]
-)
-@pytest.mark.parametrize("workers", [1, 3])
+TURNED = Augmentation(crop_scale=(0.5, 1.0), rotate=5.0, noise=0.1)
+
+
+@pytest.mark.parametrize("augmentation", [CROPPED, TURNED])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_batches_are_the_same_whoever_makes_them(
     birds: Path, workers: int, augmentation: Augmentation
 ) -> None:
@@ -205,11 +206,11 @@ def test_a_broken_image_is_named_once_it_is_reached(birds: Path, workers: int) -
 def test_images_can_be_sent_to_another_process(birds: Path) -> None:
     """What is found can be pickled, so that workers may be started afresh."""
     test = opened(birds, "anew").test
-    again = pickle.loads(pickle.dumps(test))
+    again = pickle.loads(pickle.dumps(test))  # noqa: S301 - our own bytes
     assert np.array_equal(again.images, test.images)
 
 
-def test_worker_processes_do_the_work(birds: Path) -> None:
+def test_worker_processes_do_the_work() -> None:
     """Batches come from other processes where workers are asked for."""
 
     def make(step: int) -> Batch:

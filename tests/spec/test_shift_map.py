@@ -33,7 +33,7 @@ def test_of_a_subset_only_its_own_classes_meet() -> None:
 
 
 def test_one_class_may_be_several() -> None:
-    """A coarse class has the positions of all its members that are trained on, a class of none is left out."""
+    """A coarse class has the positions of all members that are trained on; one of none is left out."""
     coarse = dataset("shapes", *numbered("imagenet1k", (7, 2), (9, 40), (), 5))
     assert map_classes(coarse, WHOLE) == {0: (2, 7), 1: (9,), 3: (5,)}
 
