@@ -153,7 +153,7 @@ def test_a_scaled_branch_gives_that_much_less(
             ratio = 0.25 if each == part and i >= 2 else 1.0
             given, from_teacher = own.get_submodule(each)(tokens), other.get_submodule(each)(tokens)
             torch.testing.assert_close(given, ratio * from_teacher)
-    assert method.notes()[-1] == f"the {branch} of blocks 2, 3 starts scaled by 0.25"
+    assert method.notes()[-1] == f"the {branch} of blocks 2, 3 is scaled by 0.25 throughout"
 
 
 def test_recipes_that_do_not_see_other_weights_are_refused(make_cell: MakeCell) -> None:
@@ -166,3 +166,32 @@ def test_recipes_that_do_not_see_other_weights_are_refused(make_cell: MakeCell) 
         assert why is not None
         assert field in why
         assert entry.refuses(entry.method.Config.parse({"rho": 0.0}), cell) is None
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3])
+def test_the_factor_is_held_while_training(
+    batch: Batch, make_cell: MakeCell, make_method: MakeMethod, digits: ResolvedDataset, rho: float
+) -> None:
+    """Three steps end where a network ends whose branch outputs a hook multiplies, its weights whole."""
+    cell = make_cell("micro/deit", "native")
+    teacher = as_teacher(network(cell.student, digits, seed=5))
+    own, hooked = network(cell.student, digits), network(cell.student, digits)
+    held, whole = (make_method("finetune_sam", cell, gamma=gamma, share=0.5, rho=rho) for gamma in (0.25, 1))
+    held.fit(own, teacher, [batch])
+    whole.fit(hooked, teacher, [batch])
+    for block in list(hooked.blocks)[2:]:
+        block.get_submodule("mlp.fc2").register_forward_hook(lambda _, __, out: 0.25 * out)
+    for student, method in ((own, held), (hooked, whole)):
+        optimiser = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.1)
+        for _ in range(3):
+            optimiser.zero_grad()
+            method.step(student, None, batch)["labels"].backward()
+            optimiser.step()
+            method.after_step(student, 0.0)
+            student.clear()
+    ours, theirs = (dict(student.module.named_parameters()) for student in (own, hooked))
+    for name, weight in theirs.items():
+        scaled = name.startswith(("blocks.2.mlp.fc2", "blocks.3.mlp.fc2"))
+        torch.testing.assert_close(ours[name], 0.25 * weight if scaled else weight, atol=1e-6, rtol=1e-5)
+    expected = hooked(batch.pixels).logits
+    torch.testing.assert_close(own(batch.pixels).logits, expected, atol=1e-5, rtol=1e-5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from vitkd_bench.contracts import Batch, CellFacts, Features, Method, TeacherRun, taps
@@ -55,11 +55,12 @@ class AssistantDistillation(Method):
         )
         temperature: float = Field(default=1.0, gt=0, description="divides logits before the softmax")
 
-    @classmethod
-    def refuses(cls, config: Config, cell: CellFacts) -> str | None:
-        if config.assistant != "between" and config.assistant not in SIZES:
-            return f"takd knows no size {config.assistant!r} of an assistant: between, {', '.join(SIZES)}"
-        return None
+        @field_validator("assistant")
+        @classmethod
+        def _known(cls, assistant: str) -> str:
+            if assistant != "between" and assistant not in SIZES:
+                raise ValueError(f"expected between or a size, one of {', '.join(SIZES)}")
+            return assistant
 
     @classmethod
     def teacher_run(cls, config: Config, cell: CellFacts) -> TeacherRun | None:
