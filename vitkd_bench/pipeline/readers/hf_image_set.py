@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from vitkd_bench.pipeline.arrow_images import Column, read_arrow, read_parquet
 from vitkd_bench.pipeline.images import ChosenImages, JoinedImages
 from vitkd_bench.pipeline.tree import find
 from vitkd_bench.spec import BadInputError, ClassInfo, Dataset, DatasetSettings, WorldError, nearest
+
+_OF = re.compile(r"-(\d{5})(-of-(\d{5}))")
 
 
 class HfImageSetReader:
@@ -62,7 +65,20 @@ def _files(home: Path, split: str) -> list[Path]:
         known = {p.name.partition("-")[0] for p in home.glob("**/*.parquet")}
         known |= {p.parent.name for p in home.glob("*/*.arrow")}
         raise WorldError(f"{home}: no files of split {split!r}, parquet or arrow{nearest(split, known)}")
+    _refuse_gaps(found)
     return found
+
+
+def _refuse_gaps(paths: list[Path]) -> None:
+    """Refuse files of which one says that there are more: data-00000-of-00002 without data-00001."""
+    there = {path.name for path in paths}
+    for path in paths:
+        if of := _OF.search(path.name):
+            wanted = (
+                f"{path.name[: of.start()]}-{i:05d}{path.name[of.start(2) :]}" for i in range(int(of[3]))
+            )
+            if missing := next((name for name in wanted if name not in there), None):
+                raise WorldError(f"{path.parent}: {missing!r} is missing, which {path.name!r} speaks of")
 
 
 def _columns(home: Path, split: str, own: HfImageSetSettings) -> list[Column]:
