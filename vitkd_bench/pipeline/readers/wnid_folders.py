@@ -41,10 +41,10 @@ class ShiftFolders:
         return tuple(KnownClass(info, self.key(info)) for info in facts.classes or ())
 
     def _find(self, facts: Dataset, settings: DatasetSettings, roots: tuple[Path, ...]) -> Path:
-        keys = [c.key for c in self._known(facts)]
+        keys = {c.key: None for c in self._known(facts)}
 
         def has_classes(folder: Path) -> bool:
-            return any((folder / key).is_dir() for key in keys)
+            return any(path.name in keys for path in _listed(folder))
 
         places = places_of(facts, settings, roots, has_classes)
         names = (*alternatives(facts.files[0]), "sketch")
@@ -54,11 +54,19 @@ class ShiftFolders:
                     return home
         archive = places.look(*alternatives(facts.files[1]))
         if archive is None:
-            raise WorldError(places.missing(f"folder {keys[0]!r} ... or {facts.files[1]!r}"))
+            raise WorldError(places.missing(f"folder {next(iter(keys))!r} ... or {facts.files[1]!r}"))
         return archive
 
 
 READER = ShiftFolders(wnid_of)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """List a folder once, as asking for a thousand classes one by one takes long on a shared disk."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _below_top(files: Files, keys: set[str]) -> Files:
