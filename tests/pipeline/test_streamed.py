@@ -144,7 +144,7 @@ def test_the_teacher_sees_the_same_crop_and_flip(kind: str) -> None:
 @pytest.mark.parametrize("rule", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
 def test_the_teachers_view_is_mixed_alike(rule: dict[str, float]) -> None:
     """Mixup has the same share, cutmix the same box, at the teacher's size as at the student's."""
-    mixed = Augmentation(crop_scale=(0.5, 1.0), **rule)
+    mixed = Augmentation.model_validate({"crop_scale": (0.5, 1.0), **rule})
     batch = TrainStream(streamed(gradient(), 32), recipe(mixed), 0, teacher=Look(64)).batch(1)
     small = torch.nn.functional.interpolate(batch.for_teacher, 32, mode="bicubic", antialias=True)
     assert (small - batch.pixels).abs().mean() < 0.02

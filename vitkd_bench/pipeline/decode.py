@@ -47,7 +47,8 @@ def opened(data: bytes, where: str) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as found:
             _refuse_bomb(found.size, where)
             found.load()
-            return _rgb(ImageOps.exif_transpose(found), where)
+            ImageOps.exif_transpose(found, in_place=True)  # a copy is made of a turned image alone
+            return _rgb(found, where)
     except WorldError:
         raise
     except UnidentifiedImageError:
@@ -114,4 +115,4 @@ def _rgb(image: Image.Image, where: str) -> Image.Image:
         raise WorldError(f"{where}: floating-point pixels have no agreed range; save it with 8 or 16 bits")
     if "transparency" in image.info:
         image = image.convert("RGBA")  # PIL warns of the direct way
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
