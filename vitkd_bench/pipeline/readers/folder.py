@@ -12,7 +12,7 @@ from vitkd_bench.pipeline.class_list import classes_of_folders, read_classes
 from vitkd_bench.pipeline.parts import taken
 from vitkd_bench.pipeline.readers.by_class import part_of_tree
 from vitkd_bench.pipeline.selection import hash_order
-from vitkd_bench.pipeline.tree import Tree, find, open_files, open_tree, tree_of
+from vitkd_bench.pipeline.tree import Files, Tree, find, open_files, tree_of
 from vitkd_bench.spec import BadInputError, Dataset, DatasetSettings, Validation, WorldError
 
 
@@ -29,37 +29,46 @@ class FolderReader:
             find(own.test, "test", roots, facts.name)
         if own.classes is not None:
             return read_classes(find(own.classes, "classes", roots, facts.name))
-        return classes_of_folders(tree_within(train, own.folder("train")).folders)
+        return classes_of_folders(below(open_files(train), own.folder("train")).folders)
 
     def parts(self, facts: Dataset, settings: DatasetSettings, roots: tuple[Path, ...]) -> dict[str, Part]:
         """Give train and test, sorted by class and then by file."""
-        own, known = _own(settings), self.classes(facts, settings, roots)
+        own = _own(settings)
         path = find(own.train, "train", roots, facts.name)
-        train = part_of_tree(tree_within(path, own.folder("train")), known, "train")
+        files = open_files(path)
+        tree = below(files, own.folder("train"))
+        known = self._known(own, tree, facts, roots)
+        train = part_of_tree(tree, known, "train")
         if isinstance(own.test, Validation):
             return dict(zip(("train", "test"), _carved(train, own.test, known), strict=True))
-        path = find(own.test, "test", roots, facts.name)
-        return {"train": train, "test": part_of_tree(tree_within(path, own.folder("test")), known, "test")}
+        other = find(own.test, "test", roots, facts.name)
+        files = files if other == path else open_files(other)
+        return {"train": train, "test": part_of_tree(below(files, own.folder("test")), known, "test")}
+
+    def _known(
+        self, own: FolderSettings, train: Tree, facts: Dataset, roots: tuple[Path, ...]
+    ) -> tuple[KnownClass, ...]:
+        if own.classes is not None:
+            return read_classes(find(own.classes, "classes", roots, facts.name))
+        return classes_of_folders(train.folders)
 
 
 READER = FolderReader()
 
 
-def tree_within(path: Path, folder: str | None) -> Tree:
-    """Open `class/file` in a folder inside a folder or an archive, at its top if None.
+def below(files: Files, folder: str | None) -> Tree:
+    """Take the files below a folder for a tree of `class/file`; all of them if it is None.
 
     Raises:
-        WorldError: there is no such folder inside; or as `open_tree`.
+        WorldError: there is no such folder inside, or a file is laid out otherwise.
     """
     if folder is None:
-        return open_tree(path)
-    files = open_files(path)
-    below = files.under(folder.strip("/"))
-    if not below.names:
-        raise WorldError(
-            f"{path}: within: no folder {folder!r} in it; {', '.join(sorted(files.tops())[:20])}"
-        )
-    return tree_of(below)
+        return tree_of(files)
+    found = files.under(folder.strip("/"))
+    if not found.names:
+        known = ", ".join(sorted(files.tops())[:20])
+        raise WorldError(f"{files.path}: within: no folder {folder!r} in it; it has {known}")
+    return tree_of(found)
 
 
 def _carved(train: Part, rule: Validation, known: tuple[KnownClass, ...]) -> tuple[Part, Part]:
