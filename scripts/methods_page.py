@@ -92,6 +92,14 @@ more: `kd` above 0 needs logits.
   weights of its own for `labels` and `logits` instead.
 - `kd` and its kin at a temperature T carry T^2, so that their gradient keeps its size as T grows.
 - Each method's docstring (`vitkd_bench/methods/NAME.py`) says the reduction that its weight is meant for.
+- A method's own loss is a public function of tensors, `NAME_loss` in its file. `finetune`, `finetune_sam`,
+  `weight_selection`, `keep_attention` and `keep_mlp` have none: what they pass on are weights, at the start,
+  and they train on the labels' loss of `none` (`transfer` of the last two adds that of `attn_copy` or
+  `attn_distill`). `attn_copy` and `qkv_copy` put what they copy into the student and train on labels too.
+- Weights are those of the papers, which tuned them on CNNs and on other data as often as not. `sp`, `pkt` and
+  `crd` come with RepDistiller's for CNNs on CIFAR-100 (240 epochs, batches of 64). On digits (one seed, 5
+  epochs) all three were below the student without a teacher at these weights, and above or level with it at a
+  tenth of them. Search the weight, do not compare at the default.
 - The teacher is in eval mode, sees the student's pixels in its own normalisation, and gets no gradient.
 
 ## Fair weights
@@ -118,7 +126,8 @@ search: {seeds: [100], budget: 9} # the default; no seed of the suite's own
 - The **gradient ratio** is a check: norm of the gradient of a method's own part on the student over that of
   the task (labels, and kd where it stands beside), over the first hundredth of the steps, 20 at most. Between
   0.05 and 1 the weight is of the labels' scale; outside, the row says so. It proves nothing: `kd` at alpha
-  0.9 is far outside by design.
+  0.9 is far outside by design. A loss of one part (`funmatch`, `sparse_kd`, the methods on weights, copying)
+  has no ratio, and none is measured under `compile`: the text under the board says so.
 
 ## Teachers without a head
 
@@ -143,7 +152,11 @@ method.
 
 """
 OWN = '''
-`remem`, and `finetune_sam` with `gamma` below 1, are our reading of a paper of which little was at hand.
+`remem`, and `finetune_sam` with `gamma` below 1, are our reading of a paper of which little was at hand:
+sharpness-aware fine-tuning of the teacher with an MLP branch scaled by `gamma` in the upper blocks, held
+while it is fine-tuned and while it teaches. Which blocks, by how much, which radius and which estimator of
+mutual information the paper uses is not known to us; ours is a bound (InfoNCE) between an image and its
+middle, on the teacher's logits, and stands in the student's record with its ceiling.
 
 ## A method of your own
 

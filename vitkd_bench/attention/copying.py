@@ -14,7 +14,7 @@ from vitkd_bench.attention.tiles import TiledLogits
 # Keys from which another form is taken on a CPU. Time of forward and backward over the form that makes the
 # maps whole, one core, 6 and 12 heads of 64, with freed memory given back to the system or kept (page faults
 # decide; docs/attention.md has the table):
-# - maps made in tiles, a third of the memory: 0.95 to 1.06 at 65 to 101 keys, 0.6 to 1.0 from 145 on;
+# - maps made in tiles, 0.6 of the memory: 0.95 to 1.06 at 65 to 101 keys, 0.6 to 1.0 from 145 on;
 # - maps made twice and never kept: 1.4 at 65 to 101 keys, 0.8 to 1.4 at 197, 0.6 to 1.2 at 577, 0.5 to 1.1 at
 #   1025 and 1370; the only one whose memory is linear in tokens;
 # - torch's fused attention, where q or k want gradients: 0.9 to 1.2 at 65, 0.8 to 1.1 at 129, 0.4 to 0.95

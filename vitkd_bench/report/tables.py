@@ -77,7 +77,8 @@ EXPLANATION = (
 RATIO_EXPLAINED = (
     "Gradient ratio: norm of the gradient, on the student, of the method's own part of the loss over that of "
     "the labels (and of kd, where it stands beside), mean over the first 1 % of the steps and over seeds; a "
-    "weight of the labels' scale gives 0.05 to 1, one that rises from 0 less."
+    "weight of the labels' scale gives 0.05 to 1, one that rises from 0 less. A method's row without one has "
+    "a loss of one part (methods on weights, copying, those that read no labels) or a recipe that compiles."
 )
 CONTROLS_EXPLAINED = (
     "A control takes from a method the one thing that a claim of it rests on; what is at stake stands in its "
