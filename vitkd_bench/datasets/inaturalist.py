@@ -54,7 +54,7 @@ def _register(name: str, year: int, sizes: tuple[int, int, int], lines: tuple[st
             split_rule=RULE,
             decode="anew",
             files=(f"{name} | inat{name.removeprefix('inaturalist')}", *lines),
-            fetch=tuple(f"{STORE}/{year}/{line.rpartition(' | ')[2]}" for line in lines),
+            fetch=tuple(dict.fromkeys(f"{STORE}/{year}/{line.rpartition(' | ')[2]}" for line in lines)),
             augmentation="flip, crop",
             notes=f"{notes} {LARGE} Classes are in the order of their category ids: torchvision's reader has "
             "another order and no split, so ours reads the annotations.",
