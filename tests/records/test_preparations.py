@@ -33,6 +33,23 @@ def test_ready_only_when_written(tmp_path: Path, made: Record) -> None:
     assert list((tmp_path / "preparations" / "making").iterdir()) == []
 
 
+def test_a_draft_is_adopted_whole(tmp_path: Path, made: Record) -> None:
+    """Weights written piece by piece become a preparation; others than the record's do not."""
+    cache = Preparations(tmp_path)
+    draft = cache.draft(made.run_id)
+    draft.write_bytes(WEIGHTS[:10])
+    with pytest.raises(ValueError, match=f"{made.run_id}: done, weights {SHA}, not "):
+        cache.adopt(made, draft)
+    draft.write_bytes(WEIGHTS)
+    assert cache.ready(made.run_id) is None
+    assert cache.adopt(made, draft) == cache.weights(made.run_id)
+    assert Preparations(tmp_path).ready(made.run_id) == made
+    again = cache.draft(made.run_id)
+    again.write_bytes(WEIGHTS)
+    assert cache.adopt(made, again) == cache.weights(made.run_id)
+    assert list((tmp_path / "preparations" / "making").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "record.json"])
 @pytest.mark.parametrize("how", ["truncate", "flip", "remove"])
 def test_damage_is_noticed_and_made_good(tmp_path: Path, made: Record, name: str, how: str) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from vitkd_bench.contracts import Batch, CellFacts, Examples
 from vitkd_bench.contracts.taps import LOGITS
 from vitkd_bench.engine.options import Interrupted, PackOptions
-from vitkd_bench.engine.outcome import digest, failed_record, prepared_record
+from vitkd_bench.engine.outcome import failed_record, prepared_record
+from vitkd_bench.engine.outputs_file import OutputsFile
 from vitkd_bench.engine.showing import Showing
 from vitkd_bench.engine.teacher import ReadTeacher, read_teacher
 from vitkd_bench.methods.stored_outputs import StoredOutputs, largest, packed
-from vitkd_bench.pipeline import TrainStream, load, open_splits, ready
+from vitkd_bench.pipeline import Splits, TrainStream, load, open_splits, ready
 from vitkd_bench.records import Preparations, Store
-from vitkd_bench.spec import Failure, Plan, Run
+from vitkd_bench.spec import Failure, Plan, Record, Run
 
 
 class NonFiniteOutputError(Exception):
@@ -45,25 +47,30 @@ def store_outputs(
     showing = Showing.of(options, run.student.image_size, read)
     splits = open_splits(run.dataset, options.roots, run.student.image_size, showing.others)
     shelf = _Shelf(run, read, StoredOutputs.Config.parse(run.method.settings, f"run {run.id}").k)
+    draft = preparations.draft(run.id)
     try:
-        shelf.fill(splits.train, showing, options)
+        file = shelf.fill(draft, splits.train, showing, options)
+        record = _record(shelf, file, splits, showing, began)
+        preparations.adopt(record, draft)
     except NonFiniteOutputError as error:
         failure = Failure(kind="non_finite_output", message=str(error))
         store.write(failed_record(run, read.contract, failure))
-        return
-    outputs = safetensors.torch.save(shelf.kept)
-    record = prepared_record(
-        run,
-        read.contract,
-        metrics={"train": {**shelf.metrics(), "bytes": float(len(outputs))}},
+    finally:
+        shutil.rmtree(draft.parent, ignore_errors=True)  # gone where it was adopted
+
+
+def _record(shelf: _Shelf, file: OutputsFile, splits: Splits, showing: Showing, began: float) -> Record:
+    return prepared_record(
+        shelf.run,
+        shelf.read.contract,
+        metrics={"train": {**shelf.metrics(), "bytes": float(file.bytes)}},
         split_hash=splits.split_hash,
-        weights_sha256=digest(outputs),
-        teacher_weights=read.known,
+        weights_sha256=file.sha256,
+        teacher_weights=shelf.read.known,
         seconds=time.perf_counter() - began,
         device=showing.device,
-        notes=(shelf.note(len(splits.train), len(outputs)),),
+        notes=(shelf.note(len(splits.train), file.bytes),),
     )
-    preparations.write(record, outputs)
 
 
 @dataclass
@@ -73,7 +80,6 @@ class _Shelf:
     run: Run
     read: ReadTeacher
     k: int
-    kept: dict[str, Tensor] = field(default_factory=dict)
     images: int = 0
     right: int = 0
     mass: float = 0.0
@@ -83,18 +89,22 @@ class _Shelf:
         """How many probabilities are kept of an image."""
         return min(self.k, len(self.run.dataset.classes))
 
-    def fill(self, train: Examples, showing: Showing, options: PackOptions) -> None:
-        for epoch in range(self.run.recipe.epochs):
-            stream = TrainStream(train, self.run.recipe, self.run.seed, 1, epoch, teacher=showing.teacher)
-            shape = len(train), self.width
-            probabilities, classes = packed(
-                torch.full(shape, torch.nan), torch.zeros(shape), len(self.run.dataset.classes)
-            )
-            for batch in load(stream.raw, len(stream), showing.loading):
-                if options.should_stop():
-                    raise Interrupted
-                probabilities[batch.ids], classes[batch.ids] = self._outputs(ready(batch, showing.device))
-            self.kept |= {f"probabilities/{epoch}": probabilities, f"classes/{epoch}": classes}
+    def fill(self, path: Path, train: Examples, showing: Showing, options: PackOptions) -> OutputsFile:
+        """Write what the teacher says into a new file, an epoch at a time."""
+        shape, epochs = (len(train), self.width), self.run.recipe.epochs
+        empty = packed(torch.full(shape, torch.nan), torch.zeros(shape), len(self.run.dataset.classes))
+        with OutputsFile(path, epochs, empty) as file:
+            for epoch in range(epochs):
+                probabilities, classes = (tensor.clone() for tensor in empty)
+                stream = TrainStream(train, self.run.recipe, self.run.seed, 1, epoch, teacher=showing.teacher)
+                for batch in load(stream.raw, len(stream), showing.loading):
+                    if options.should_stop():
+                        raise Interrupted
+                    found = self._outputs(ready(batch, showing.device))
+                    probabilities[batch.ids], classes[batch.ids] = found
+                file.add(probabilities, classes)
+            file.finish()
+        return file
 
     @torch.no_grad()
     def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -58,8 +58,8 @@ class StoredOutputs(Method):
 
     An augmented view is a function of (seed, epoch, sample), so a run of the same data, recipe and seed meets
     the pixels that the outputs belong to. For each epoch and training image `k` probabilities in float16 and
-    as many class indices are kept; 1.28 million images, 300 epochs and k = 10 are 15 GB, which this
-    preparation holds in memory while it is made.
+    as many class indices are kept; 1.28 million images, 300 epochs and k = 10 are 15 GB. They are written and
+    read an epoch at a time (51 MB of that).
     """
 
     class Config(Settings):

@@ -19,6 +19,8 @@ from vitkd_bench.records.files import (
 from vitkd_bench.records.locks import Lock, this_process
 from vitkd_bench.spec import DamagedFileError, Record, WorldError, cache_folder, file_sha256
 
+WEIGHTS = "weights.safetensors"
+
 
 class Preparations:
     """Finished preparations, `preparations/<id>/{weights.safetensors, record.json}` under the cache.
@@ -44,7 +46,7 @@ class Preparations:
 
     def weights(self, preparation: str) -> Path:
         """The file of weights; there is one if `ready` says so."""
-        return self.folder / checked_name(preparation) / "weights.safetensors"
+        return self.folder / checked_name(preparation) / WEIGHTS
 
     def record_path(self, preparation: str) -> Path:
         """The record of the run that made it."""
@@ -87,17 +89,46 @@ class Preparations:
             ValueError: the record is not of a finished run, or its `weights_sha256` is not that of `weights`.
             WorldError: the disk refuses.
         """
-        digest = hashlib.sha256(weights).hexdigest()
-        if record.status != "done" or record.weights_sha256 != digest:
-            raise ValueError(
-                f"preparation {record.run_id}: {record.status}, weights {record.weights_sha256}, not {digest}"
-            )
+        _refuse_other(record, hashlib.sha256(weights).hexdigest())
         self._verified.pop(record.run_id, None)
         if self.ready(record.run_id):
             return self.weights(record.run_id)
-        self._clear_leftovers(record.run_id)
-        aside = self.folder / "making" / f"{record.run_id}-{os.getpid()}-{secrets.token_hex(4)}"
-        write_atomically(aside / "weights.safetensors", weights)
+        file = self.draft(record.run_id)
+        write_atomically(file, weights)
+        return self._put(record, file.parent)
+
+    def draft(self, preparation: str) -> Path:
+        """Name a file, in a new folder of its own, where weights can be written piece by piece; under `lock`.
+
+        Raises:
+            WorldError: the disk refuses.
+        """
+        self._clear_leftovers(preparation)
+        aside = self.folder / "making" / f"{checked_name(preparation)}-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            aside.mkdir(parents=True)
+        except OSError as error:
+            raise WorldError(f"{aside}: cannot be made: {error.strerror}") from None
+        return aside / WEIGHTS
+
+    def adopt(self, record: Record, draft: Path) -> Path:
+        """Put a finished preparation into the cache whose weights lie in the file `draft`, as `write` does.
+
+        Returns:
+            The file of weights. Where a sound one is there already, that one is kept.
+
+        Raises:
+            ValueError: the record is not of a finished run, or its `weights_sha256` is not that of the file.
+            WorldError: the disk refuses.
+        """
+        _refuse_other(record, file_sha256(draft))
+        self._verified.pop(record.run_id, None)
+        if self.ready(record.run_id):
+            shutil.rmtree(draft.parent, ignore_errors=True)
+            return self.weights(record.run_id)
+        return self._put(record, draft.parent)
+
+    def _put(self, record: Record, aside: Path) -> Path:
         write_atomically(aside / "record.json", with_digest(record.plain()))
         try:
             aside.rename(self.folder / record.run_id)
@@ -125,3 +156,11 @@ class Preparations:
         """Remove what a killed process left half made; the lock says that nobody else is at it."""
         for leftover in (self.folder / "making").glob(f"{preparation}-*"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _refuse_other(record: Record, digest: str) -> None:
+    """Hold a record against the SHA-256 of its weights."""
+    if record.status != "done" or record.weights_sha256 != digest:
+        raise ValueError(
+            f"preparation {record.run_id}: {record.status}, weights {record.weights_sha256}, not {digest}"
+        )
