@@ -142,6 +142,7 @@ class PackOptions:
     roots: tuple[Path, ...]
     device: str
     threads: int
+    data_workers: int
     should_stop: Callable[[], bool]
 
 

@@ -68,6 +68,12 @@ def _refuse_strange(
     label: str, shift: ResolvedDataset, datasets: Iterable[ResolvedDataset], suite_file: SuiteFile
 ) -> None:
     known = list(datasets)
+    for data in known:
+        if map_classes(shift, data) and shift.channels != data.channels:
+            raise BadInputError(
+                f"{suite_file.path}: evaluate: {label} has images of {shift.channels} channel(s), {data.name} "
+                f"of {data.channels}"
+            )
     if known and not any(map_classes(shift, data) for data in known):
         named = ", ".join(data.name for data in known)
         raise BadInputError(

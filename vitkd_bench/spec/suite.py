@@ -180,12 +180,12 @@ class Suite(Frozen):
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Suite:
-        for field in ("datasets", "evaluated", "teachers", "students", "methods"):
-            labels = [entry.label for entry in getattr(self, field)]
+        for field in ("datasets", "evaluate", "teachers", "students", "methods"):
+            named = getattr(self, field) or ()
+            labels = [entry if isinstance(entry, str) else entry.label for entry in named]
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:
-                where = "evaluate" if field == "evaluated" else field
-                raise ValueError(f"{where}: {twice[0]!r} stands twice; tell the two apart with as: ...")
+                raise ValueError(f"{field}: {twice[0]!r} stands twice; tell the two apart with as: ...")
         if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds: each one once and none negative, got {list(self.seeds)}")
         shared = sorted(set(self.seeds) & set(self.search.seeds))
