@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,40 @@ def test_the_student_pools_lifted_patches(
     torch.testing.assert_close(found.pooled, pooled, atol=1e-4, rtol=1e-4)
     expected = pooled @ state["head.weight"].T + state["head.bias"]
     torch.testing.assert_close(found.logits, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["lift", "widelast"])
+def test_the_released_student_decides_by_its_class_token(
+    batch: Batch, digits: ResolvedDataset, cell: CellFacts, make_method: MakeMethod, name: str
+) -> None:
+    """Its weights are those of one that pools patches; what it reads is the class token, lifted or normalised."""
+    students = {}
+    for pool in ("patches", "class"):
+        torch.manual_seed(5)
+        method = make_method(name, cell, pool=pool)
+        students[pool] = network(cell.student, digits)
+        method.fit(students[pool], None, [])
+    states = [student.module.state_dict() for student in students.values()]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    with torch.no_grad():
+        found = students["class"].eval()(batch.pixels, frozenset({"tokens/2"}))
+        last = "lift" if name == "lift" else "fc_norm"
+        expected = students["class"].module.get_submodule(last)(found.tokens[2][:, 0])
+        other = students["patches"].eval()(batch.pixels)
+    torch.testing.assert_close(found.pooled, expected)
+    assert found.logits is not None
+    assert other.logits is not None
+    assert not torch.allclose(found.logits, other.logits)
+
+
+@pytest.mark.parametrize("name", ["lift", "widelast"])
+def test_without_a_class_token_it_cannot_decide_by_it(cell: CellFacts, name: str) -> None:
+    """Refused in one sentence; the mean of patches is there."""
+    entry = METHODS.get(name)
+    bare = replace(cell, student=cell.student.with_(class_token=False))
+    why = entry.refuses(entry.method.Config.parse({"pool": "class"}), bare)
+    assert why == f"{name} with pool class reads the student's class token, and it has none"
+    assert entry.refuses(entry.method.Config(), bare) is None
 
 
 def test_its_parts(batch: Batch, digits: ResolvedDataset, cell: CellFacts, make_method: MakeMethod) -> None:

@@ -26,6 +26,10 @@ class WidenedSettings(TransferSettings):
         default="teacher",
         description="what the wide tokens learn; none is the control: the same student, labels alone",
     )
+    pool: Literal["patches", "class"] = Field(
+        default="patches",
+        description="what the student decides by: the mean of its patches, or its class token, as released",
+    )
 
     @field_validator("target")
     @classmethod
@@ -37,7 +41,7 @@ class WidenedSettings(TransferSettings):
 
 
 class _Widens(Protocol):
-    def widen(self, width: int, seed: int, law: str, *, last_block: bool) -> None:
+    def widen(self, width: int, seed: int, law: str, *, last_block: bool, by_class_token: bool) -> None:
         """Let a student end in `width` channels."""
 
 
@@ -65,6 +69,8 @@ class WidenedStudent(FeatureTransfer):
         because = (
             f"{cls.name} makes the student's last tokens as wide as the teacher's, and these are narrower"
         )
+        if config.pool == "class" and not cell.student.class_token:
+            return f"{cls.name} with pool class reads the student's class token, and it has none"
         return super().refuses(config, cell) or wider_student(cell, because)
 
     @property
@@ -92,7 +98,10 @@ class WidenedStudent(FeatureTransfer):
         """Give the student its new parts."""
         law = self.cell.recipe.initialisation if self.cell.recipe else "timm"
         before = _weights(student)
-        cast("_Widens", student).widen(self.width, self.seed, law, last_block=self.last_block)
+        by_class_token = self.config.pool == "class"
+        cast("_Widens", student).widen(
+            self.width, self.seed, law, last_block=self.last_block, by_class_token=by_class_token
+        )
         self.added = _weights(student) - before
 
     def loss(self, student: Features, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:

@@ -42,6 +42,9 @@ class Lift(WidenedStudent):
     same student on the labels alone. Published: weight .2, kd 0 or .9, 300 epochs of DeiT-Ti under CaiT-S24,
     no drop path, no mixup.
 
+    The released student decides by its lifted class token (`pool: class`); by default ours pools patches, as
+    all do here, so that its baseline is the one of every other method.
+
     Trap: as in the released code the lift ends in a layer norm, so that its tokens cannot follow the scale of
     one token of the teacher against another's. Its eps there is 1e-5; ours is the architecture's.
     """

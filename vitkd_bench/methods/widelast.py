@@ -41,7 +41,8 @@ class WideLast(WidenedStudent):
     blocks of 3 heads, one of 6) under CaiT-S24, no drop path, no mixup.
 
     Trap: the residual stream does not pass the last block's entrance unchanged, it is projected and
-    normalised there. The released student decides by its class token; ours pools patches, as all do here.
+    normalised there. The released student decides by its class token (`pool: class`); by default ours pools
+    patches, as all do here, so that its baseline is the one of every other method.
     """
 
     name = "widelast"

@@ -106,8 +106,18 @@ class ViTNetwork(nn.Module):
         """Give its weights by timm's names, whichever library it is of (`networks.timm_names`)."""
         return timm_weights(self.module, self.architecture)
 
-    def widen(self, width: int, seed: int, law: LawName = "timm", *, last_block: bool) -> None:
+    def widen(
+        self,
+        width: int,
+        seed: int,
+        law: LawName = "timm",
+        *,
+        last_block: bool,
+        by_class_token: bool = False,
+    ) -> None:
         """Let a student end in `width` channels: by a lift after its blocks, or in a wider last block.
+
+        With `by_class_token` it decides by that token and no more by the mean of its patches.
 
         What is new is drawn from `seed` (`networks.widening`); the rest stays, optimisers made before do not
         know of it. `architecture` goes on to describe the student as it was.
@@ -119,6 +129,7 @@ class ViTNetwork(nn.Module):
         if not isinstance(self.module, ViT):
             raise TypeError(f"{type(self.module).__name__} is not ours, and cannot be widened")
         (widen_last_block if last_block else lift)(self.module, width, seed, law)
+        self.module.by_class_token = by_class_token
         self._tap.remove()  # the hooks of the watch before do nothing outside a run of its own
         self._tap = Tap(block.get_submodule(self.anatomy.attention) for block in self.blocks)
         self._watch = Watch(self.module, self.anatomy)

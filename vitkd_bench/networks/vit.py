@@ -28,6 +28,7 @@ class ViT(nn.Module):
     (D,) becomes one more token before the patches, and it is called with the logits (B, K) and the normalised
     last state (B, D) of that token to give the logits of the whole. `lift` is None, or a module that takes
     the patch tokens (B, P, D) after the blocks to the width in which they are pooled (`networks.widening`).
+    With `by_class_token` the class token stands for the image in place of the mean of its patches.
     """
 
     def __init__(self, architecture: Architecture, num_classes: int = 0, drop_path: float = 0.0) -> None:
@@ -61,6 +62,7 @@ class ViT(nn.Module):
         self.head = nn.Linear(size.width, num_classes) if num_classes else nn.Identity()
         self.distillation: nn.Module | None = None
         self.lift: nn.Module | None = None
+        self.by_class_token = False
 
     @property
     def prefix(self) -> int:
@@ -103,10 +105,10 @@ class ViT(nn.Module):
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Average the patch tokens of (B, N, D) and normalise: (B, D), or of the width of `lift`."""
-        patches = tokens[:, self.prefix :]
+        read = tokens[:, :1] if self.by_class_token else tokens[:, self.prefix :]
         if self.lift is not None:
-            patches = self.lift(patches)
-        pooled: Tensor = self.fc_norm(patches.mean(dim=1))
+            read = self.lift(read)
+        pooled: Tensor = self.fc_norm(read.mean(dim=1))
         return pooled
 
     def forward(self, pixels: Tensor) -> Tensor:
