@@ -154,7 +154,7 @@ def test_a_crop_is_as_large_and_as_wide_as_asked() -> None:
     """Boxes lie inside, have a share of the area and a ratio within the limits, and spread over both."""
     drawn = np.random.default_rng(0).random((500, ATTEMPTS, 4))
     boxes = [crop_box((400, 300), (0.2, 0.8), attempts) for attempts in drawn]
-    sides = np.array([(right - left, bottom - top) for left, top, right, bottom in filter(None, boxes)])
+    sides = np.array([(right - left, bottom - top) for left, top, right, bottom in boxes])
     area, ratio = sides.prod(axis=1) / 120_000, sides[:, 0] / sides[:, 1]
     assert len(sides) == 500
     assert 0.195 < area.min() < 0.25
@@ -230,3 +230,31 @@ def test_every_sample_is_evaluated_once(birds: Path) -> None:
     for size in (1, 5, 7, 100):
         ids = [int(i) for batch in eval_batches(test, size) for i in batch.ids]
         assert ids == list(range(12))
+
+
+def test_a_scaled_decoding_shows_nearly_the_same_in_fewer_pixels() -> None:
+    """A photograph-like JPEG of 900 px decoded for 64 px differs little, and crops lie at the same place."""
+    x, y = np.meshgrid(np.linspace(0, 9, 900), np.linspace(0, 6, 600))
+    waves = np.stack([np.sin(x), np.cos(y), np.sin(x + y)], axis=-1) * 100 + 128
+    buffer = io.BytesIO()
+    Image.fromarray(waves.astype(np.uint8)).save(buffer, "JPEG", quality=95)
+    ids, labels = tuple(map(str, range(64))), np.arange(64) % 2
+    full, scaled = (
+        Streamed(OneImage(buffer.getvalue()), labels, ids, Look(64), scaled=scaled)
+        for scaled in (False, True)
+    )
+    one, other = (TrainStream(examples, recipe(), 0).batch(0).pixels for examples in (full, scaled))
+    assert (one - other).abs().mean() < 0.008
+    assert not torch.equal(one, other)
+    few = np.arange(2)
+    assert (full.plain(few).float() - scaled.plain(few).float()).abs().mean() < 2
+
+
+def test_a_scaled_decoding_stands_in_the_id(birds: Path) -> None:
+    """It changes pixels, so it is another data set; the full one renames nothing."""
+    settings = {"train": "train", "test": "test", "val": {"per_class": 3}, "decode": "anew"}
+    plain, full, scaled = (
+        resolve_dataset(DATASETS.get("folder"), {**settings, **more}, (birds,))
+        for more in ({}, {"jpeg": "full"}, {"jpeg": "scaled"})
+    )
+    assert plain.identity() == full.identity() != scaled.identity()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is tried; PIL would also start interpreters (PostScript) for a file that asks for it."""
 
 
+ORIENTATION = 0x0112  # the EXIF tag that says how an image is turned
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 MOST_PIXELS = 89_478_485
 """More are taken for a decompression bomb (PIL's own limit, a quarter of a GiB in RGB)."""
@@ -33,11 +35,16 @@ def decode(data: bytes, where: str, image_size: int | None) -> NDArray[np.uint8]
     return as_array(resize_square(opened(data, where), image_size))
 
 
-def opened(data: bytes, where: str) -> Image.Image:
+Needed = Callable[[tuple[int, int]], float]
+"""The share of its size, (width, height), that an image may be decoded at and still be resized downwards."""
+
+
+def opened(data: bytes, where: str, needed: Needed | None = None) -> Image.Image:
     """Decode one image to RGB, 8 bits.
 
     EXIF rotation is applied; palette, grey and CMYK become RGB, transparency is dropped (the colour below it
-    stays), 16-bit grey is scaled by 1 / 257, of an animation the first frame is taken.
+    stays), 16-bit grey is scaled by 1 / 257, of an animation the first frame is taken. With `needed` a JPEG
+    that is not turned is decoded at 1/2, 1/4 or 1/8 of its size where that is at least the share it names.
 
     Raises:
         WorldError: truncated, not one of `FORMATS`, more than `MOST_PIXELS`, or of a kind that has no 8-bit
@@ -46,6 +53,9 @@ def opened(data: bytes, where: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as found:
             _refuse_bomb(found.size, where)
+            if needed is not None and found.format == "JPEG" and found.getexif().get(ORIENTATION, 1) == 1:
+                share = needed(found.size)
+                found.draft(None, (math.ceil(found.width * share), math.ceil(found.height * share)))
             found.load()
             ImageOps.exif_transpose(found, in_place=True)  # a copy is made of a turned image alone
             return _rgb(found, where)
@@ -68,10 +78,13 @@ def as_array(image: Image.Image) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1) if pixels.ndim == 3 else pixels[None])
 
 
-def shown(images: Images, index: int, look: Look | None, crop: float = 1.0) -> NDArray[np.uint8]:
+def shown(
+    images: Images, index: int, look: Look | None, crop: float = 1.0, *, scaled: bool = False
+) -> NDArray[np.uint8]:
     """Read and decode one image, and cut the largest centred square to a look: (C, S, S) uint8.
 
-    `crop` is the share of the square's side that is kept; without a look nothing is cut or resized.
+    `crop` is the share of the square's side that is kept; without a look nothing is cut or resized. With
+    `scaled` a large JPEG is decoded at a part of its size.
 
     Raises:
         WorldError: it cannot be read or decoded; names it.
@@ -79,7 +92,8 @@ def shown(images: Images, index: int, look: Look | None, crop: float = 1.0) -> N
     found = images.read(index)
     side, interpolation = (None, "bicubic") if look is None else (look.side, look.interpolation)
     if isinstance(found, bytes):
-        return as_array(resize_square(opened(found, images.place(index)), side, interpolation, crop))
+        needed = None if look is None or not scaled else lambda size: look.side / (min(size) * crop)
+        return as_array(resize_square(opened(found, images.place(index), needed), side, interpolation, crop))
     if found.dtype != np.uint8 or found.ndim != 3:
         raise WorldError(
             f"{images.place(index)}: pixels {found.shape} {found.dtype}; (C, H, W) uint8 is needed"

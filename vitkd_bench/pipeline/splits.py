@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -145,7 +145,8 @@ def _opened(
         return Splits(dataset, decoded, choice.skipped)
     if look is None:
         raise BadInputError(f"data set {dataset.name!r}: images differ in size; set image_size in the recipe")
-    streamed = {n: _streamed(dataset, part, look, crop) for n, part in choice.parts.items()}
+    shown = partial(_streamed, dataset, look=look, crop=crop, scaled=settings.jpeg == "scaled")
+    streamed = {name: shown(part=part) for name, part in choice.parts.items()}
     return Splits(dataset, streamed, choice.skipped)
 
 
@@ -169,10 +170,11 @@ def chosen_parts(facts: Dataset, settings: DatasetSettings, roots: tuple[Path, .
         raise type(error)(f"{where}: {error}") from None
 
 
-def _streamed(dataset: ResolvedDataset, part: Part, look: Look, crop: float) -> Streamed:
+def _streamed(dataset: ResolvedDataset, part: Part, look: Look, crop: float, *, scaled: bool) -> Streamed:
     part.labels.setflags(write=False)
     ids = tuple(f"{part.prefix}{id_}" for id_ in part.ids)
-    return Streamed(part.images, part.labels, ids, look, dataset.channels, crop, dataset.image_size)
+    side = dataset.image_size
+    return Streamed(part.images, part.labels, ids, look, dataset.channels, crop, side, scaled=scaled)
 
 
 def _check_parts(dataset: ResolvedDataset, parts: Mapping[str, Part], settings: DatasetSettings) -> None:

@@ -79,7 +79,7 @@ class ZipImages:
 
 def _inside(path: Path, member: zipfile.ZipInfo) -> str:
     pure = PurePosixPath(member.filename)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in member.filename:
+    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in member.filename:
         raise WorldError(f"{path}: member {member.filename!r} leads outside the archive; it is not read")
     if stat.S_IFMT(member.external_attr >> 16) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         raise WorldError(

@@ -61,8 +61,9 @@ class DatasetSettings(Settings):
     `pictures_of` names the public collections from which the images are taken, so that a board can say which
     teachers have seen them; it changes no number and stands in no id. `templates` are those of the data set's
     entry unless given; they stand in the id of a run that reads a head made of them, and in no other.
-    `decode` says when images are decoded, the entry's own way unless given. `skip` is a text file with the id
-    of an image a line: these are left out of train, val and test, and the record counts them.
+    `decode` says when images are decoded, the entry's own way unless given; `jpeg: scaled` lets libjpeg
+    decode large files at 1/2, 1/4 or 1/8 of their size where no crop is enlarged by it. `skip` is a text file
+    with the id of an image a line: these are left out of train, val and test, and the record counts them.
     """
 
     pictures_of: tuple[str, ...] = ()
@@ -70,6 +71,7 @@ class DatasetSettings(Settings):
     subset: Subset | None = None
     val: Validation | None = None
     decode: Decoding | None = None
+    jpeg: Literal["full", "scaled"] = "full"
     skip: str | None = Field(default=None, min_length=1)
 
 

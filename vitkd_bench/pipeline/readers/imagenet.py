@@ -97,7 +97,7 @@ def _wnids(devkit: Files) -> dict[int, int]:
     index = {wnid: i for i, wnid in enumerate(WNIDS)}
     try:
         rows = [(int(i), str(w)) for i, w in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)]
-    except (IndexError, KeyError, TypeError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise WorldError(f"{where}: synsets: a list with ILSVRC2012_ID and WNID is needed") from None
     found = {number: index[wnid] for number, wnid in rows if wnid in index}
     if sorted(found) != list(range(1, len(WNIDS) + 1)) or len(set(found.values())) != len(WNIDS):
