@@ -104,7 +104,7 @@ def test_commands_of_the_readme_exist(root: Path) -> None:
     for line in (*in_blocks, *in_sentences):
         if line[1] in {"plan", "run"} and len(line) > 2:
             assert line[2] in shipped_suites() or line[2] in shown_files(root / "README.md")
-        names = line[1:3] if line[1] in {"teachers", "methods"} else line[1:2]
+        names = line[1:3] if line[1] in {"teachers", "methods", "datasets"} else line[1:2]
         asked = f"import sys; sys.argv = ['vitkd', *{names!r}, '--help']"
         shown = python(f"{asked}\nfrom vitkd_bench.cli import main\nmain()", root)
         assert [option for option in line if option.startswith("--") and option not in shown] == []
