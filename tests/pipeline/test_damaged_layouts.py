@@ -254,10 +254,11 @@ def test_pickle_that_runs_code_is_refused_and_does_not_run(protocol: int, tmp_pa
         b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00xX\x03\x00\x00\x00hex\x86R.",
         b"\x80\x02" + b")" + b"\x85" * 200_000 + b".",
         b"\x80\x02" + b"]" * 100 + b".",
+        b"\x80\x02}r\xff\xff\xff\x7f.",
         pickle.dumps([1, 2]),
         b"",
     ],
-    ids=["system", "numpy.load", "codecs", "tuples in tuples", "stack", "list", "nothing"],
+    ids=["system", "numpy.load", "codecs", "tuples in tuples", "stack", "memo", "list", "nothing"],
 )
 def test_pickle_of_anything_else_is_refused(data: bytes) -> None:
     """Names outside the few that arrays need, other codecs, absurd nesting, and what is no dict."""
@@ -338,6 +339,7 @@ def zip_with(*names: str, mode: int = 0) -> bytes:
         (zip_with("/outside.jpg"), "leads outside"),
         (zip_with("a\\..\\..\\b.jpg"), "leads outside"),
         (zip_with("a/1.jpg", mode=0o120777), "link or a device"),
+        (zip_with("a/1.jpg").replace(b"a/1.jpg", bytes(7)), "leads outside"),
         (zip_with("a/1.jpg", "a//1.jpg"), "stands twice"),
         (zip_with("a/1.jpg").replace(b"\0\0\0\0\0\0\x21\0", b"\0\0\x63\0\0\0\x21\0"), "packed in a way"),
         (b"PK", "not a readable zip"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.pipeline.layouts import imagenet, small_sets
 from tests.pipeline.layouts.every_layout import write
 from tests.pipeline.layouts.pictures import Written
 from tests.pipeline.layouts.small_sets import python2_pickle, python3_pickle
@@ -25,7 +26,6 @@ AIMS = [
     ("imagenet1k", "tars", "ILSVRC2012_img_train.tar"),
     ("imagenet1k", "tars", "ILSVRC2012_img_val.tar"),
     ("imagenet1k", "tars", "ILSVRC2012_devkit_t12.tar.gz"),
-    ("imagenet1k", "flat val", "meta.mat"),
     ("imagenet_sketch", "archive", "ImageNet-Sketch.zip"),
     ("imagenet_v2", "archive", "imagenetv2-matched-frequency.tar.gz"),
     ("inaturalist2019", "folder", "train2019.json"),
@@ -34,8 +34,6 @@ AIMS = [
     ("cifar10", "folder", "data_batch_1"),
     ("tiny_imagenet", "folder", "val_annotations.txt"),
     ("tiny_imagenet", "zip", "tiny-imagenet-200.zip"),
-    ("flowers102", "folder", "imagelabels.mat"),
-    ("flowers102", "folder", "setid.mat"),
     ("pets", "folder", "trainval.txt"),
     ("webdataset", "numbers", "train-001.tar"),
     ("hf_image_set", "parquet", "test-00000-of-00001.parquet"),
@@ -87,6 +85,30 @@ def test_damaged_layout_is_read_or_refused(layout: Layout, damage: Damage) -> No
     path.write_bytes(whole)
     assert after == before
     assert not said or (str(root) in said and "\n" not in said)
+
+
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(damage=damages())
+@pytest.mark.parametrize(("name", "file"), [("flowers102", "setid.mat"), ("imagenet1k", "meta.mat")])
+def test_damaged_matlab_file_is_read_or_refused(name: str, file: str, damage: Damage) -> None:
+    """The same of MATLAB files, of which few: each is read in a process of its own."""
+    files = small_sets.flowers_files()[0] if name == "flowers102" else imagenet.devkit_files({})
+    whole = next(data for path, data in files.items() if path.endswith(file))
+    fields = ("synsets",) if file == "meta.mat" else ("trnid", "valid", "tstid")
+    said = said_of(lambda: parse_mat(damage(whole), "x.mat", *fields))
+    assert not said or said.startswith("x.mat: ")
+
+
+def test_matlab_file_that_crashes_its_reader_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader of scipy ends its process on some damaged files: this one goes on, and names the file."""
+    whole = bytearray(small_sets.flowers_files()[0]["setid.mat"])
+    found = whole.copy()
+    found[66:68], found[168] = b"22", 155
+    assert said_of(lambda: parse_mat(bytes(found), "x.mat", "trnid")).startswith("x.mat: ")
+    dies = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    monkeypatch.setattr("vitkd_bench.pipeline.foreign.MAT_SCRIPT", ("-c", dies))
+    said = said_of(lambda: parse_mat(bytes(whole), "x.mat", "trnid"))
+    assert said == "x.mat: cannot be read as a MATLAB file: its reader crashed on it"
 
 
 def read_all(name: str, root: Path, written: Written) -> None:

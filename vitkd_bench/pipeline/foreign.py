@@ -11,6 +11,7 @@ from typing import Any
 
 from vitkd_bench.spec import WorldError
 
+MAT_SCRIPT = ("-P", str(Path(__file__).with_name("mat_process.py")))
 MAT_SECONDS = 120
 """What a MATLAB file may take to be read; those of data sets take one."""
 
@@ -58,10 +59,11 @@ def parse_mat(data: bytes, where: str, *names: str) -> Mapping[str, Any]:
     Raises:
         WorldError: it is none, or lacks one of `names`.
     """
-    script = str(Path(__file__).with_name("mat_process.py"))
+    if not data.startswith(b"MATLAB 5.0 MAT-file"):
+        raise WorldError(f"{where}: cannot be read as a MATLAB file: it is none, or not of version 5 to 7")
     try:
         done = subprocess.run(
-            [sys.executable, "-P", script, *names],
+            [sys.executable, *MAT_SCRIPT, *names],
             input=data,
             capture_output=True,
             timeout=MAT_SECONDS,

@@ -17,6 +17,7 @@ TUPLES_AT_MOST = 1000
 """A file of CIFAR has about ten. Tuples in tuples by the hundred thousand end a process that hashes them."""
 
 _REFUSED = {"PERSID", "BINPERSID", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
+_PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 _TUPLES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
 
 
@@ -103,8 +104,10 @@ def parse_pickle(data: bytes, where: str) -> dict[str, Any]:
 
 def _look_through(data: bytes) -> None:
     tuples = 0
-    for operation, _, _ in pickletools.genops(data):
+    for operation, argument, _ in pickletools.genops(data):
         tuples += operation.name in _TUPLES
+        if operation.name in _PUTS and argument > len(data):
+            raise pickle.UnpicklingError("a memo of more places than the file has bytes")
         if operation.name in _REFUSED or tuples > TUPLES_AT_MOST:
             raise pickle.UnpicklingError(f"{operation.name}, which plain data have no use for")
 
