@@ -92,7 +92,7 @@ def test_the_student_pools_lifted_patches(
 def test_the_released_student_decides_by_its_class_token(
     batch: Batch, digits: ResolvedDataset, cell: CellFacts, make_method: MakeMethod, name: str
 ) -> None:
-    """Its weights are those of one that pools patches; what it reads is the class token, lifted or normalised."""
+    """Its weights are those of one that pools patches; it reads the class token, lifted or normalised."""
     students = {}
     for pool in ("patches", "class"):
         torch.manual_seed(5)

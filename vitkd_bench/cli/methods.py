@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Rules by which a student learns from a teacher.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
+Extensions = Annotated[
+    list[Path] | None, typer.Option("--extension", metavar="FILE", help="A file with methods of your own.")
+]
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(extensions: Extensions = None, as_json: Json = False) -> None:
     """List all methods."""
-    from vitkd_bench.registry import METHODS
+    from vitkd_bench.registry import METHODS, load_extension
 
+    for extension in extensions or ():
+        load_extension(extension)
     if as_json:
         show_json([_facts(entry) for entry in METHODS])
         return
@@ -32,10 +37,16 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command("show")
-def show_(name: Annotated[str, typer.Argument(help="A method's name.")], as_json: Json = False) -> None:
+def show_(
+    name: Annotated[str, typer.Argument(help="A method's name.")],
+    extensions: Extensions = None,
+    as_json: Json = False,
+) -> None:
     """Show a method: what it is, and the settings that a suite may give."""
-    from vitkd_bench.registry import METHODS
+    from vitkd_bench.registry import METHODS, load_extension
 
+    for extension in extensions or ():
+        load_extension(extension)
     entry = METHODS.get(name)
     settings = entry.method.Config.model_fields
     defaults = _defaults(entry.method.Config)

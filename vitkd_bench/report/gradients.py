@@ -31,5 +31,6 @@ def gradient_ratio(norms: Mapping[str, float], method: str) -> float | None:
 
 def told(ratio: float) -> str:
     """Say a ratio in a phrase, and whether it is of a fair size."""
-    fair = FAIR[0] <= ratio <= FAIR[1]
-    return f"gradient ratio {ratio:.2g}" + ("" if fair else ": the weight is far from the labels' scale")
+    shown = f"{ratio:.2g}"
+    fair = FAIR[0] <= float(shown) <= FAIR[1]  # as it is printed: 1.02 reads as 1
+    return f"gradient ratio {shown}" + ("" if fair else ": the weight is far from the labels' scale")
