@@ -106,7 +106,7 @@ def _look_through(data: bytes) -> None:
     tuples = 0
     for operation, argument, _ in pickletools.genops(data):
         tuples += operation.name in _TUPLES
-        if operation.name in _PUTS and argument > len(data):
+        if operation.name in _PUTS and int(argument or 0) > len(data):
             raise pickle.UnpicklingError("a memo of more places than the file has bytes")
         if operation.name in _REFUSED or tuples > TUPLES_AT_MOST:
             raise pickle.UnpicklingError(f"{operation.name}, which plain data have no use for")
