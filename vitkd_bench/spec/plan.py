@@ -165,8 +165,20 @@ class Plan(Frozen):
         if run_id in self.trials:
             return ("val",)
         dataset = self.runs[run_id].dataset
-        shared = (label for label, shift in self.shift_sets.items() if map_classes(shift, dataset))
-        return (*self.evaluate.get(dataset.name, ("val", "test")), *shared)
+        return (*self.evaluate.get(dataset.name, ("val", "test")), *self._shared.get(run_id, ()))
+
+    @cached_property
+    def _shared(self) -> dict[str, tuple[str, ...]]:
+        """Shift sets that share classes with what a run is trained on; found once for each list of classes."""
+        known: dict[tuple[str, str], tuple[str, ...]] = {}
+        found = {}
+        for id_, run in self.runs.items() if self.shift_sets else ():
+            key = run.dataset.label_space, run.dataset.class_hash
+            if key not in known:
+                sets = self.shift_sets.items()
+                known[key] = tuple(label for label, shift in sets if map_classes(shift, run.dataset))
+            found[id_] = known[key]
+        return found
 
     @cached_property
     def trials(self) -> frozenset[str]:
