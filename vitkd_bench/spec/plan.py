@@ -169,7 +169,7 @@ class Plan(Frozen):
 
     @cached_property
     def _shared(self) -> dict[str, tuple[str, ...]]:
-        """Shift sets that share classes with what a run is trained on; found once for each list of classes."""
+        """Shift sets that share classes with what a run is trained on, found once a list of classes."""
         known: dict[tuple[str, str], tuple[str, ...]] = {}
         found = {}
         for id_, run in self.runs.items() if self.shift_sets else ():
