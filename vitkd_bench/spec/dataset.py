@@ -162,5 +162,9 @@ class ResolvedDataset(Frozen):
         return content_hash([c.plain() for c in self.classes])
 
     def identity(self) -> dict[str, object]:
-        """What of the data set stands in a run's id. Which shift splits are evaluated changes no number."""
-        return {"name": self.name, "settings": self.settings, "classes": self.class_hash}
+        """What of the data set stands in a run's id. Which shift splits are evaluated changes no number.
+
+        Nor does the folder in which it lies (`root`): the hash of its ids stands in the record.
+        """
+        settings = {name: value for name, value in self.settings.items() if name != "root"}
+        return {"name": self.name, "settings": settings, "classes": self.class_hash}
