@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import numpy as np
-
 from vitkd_bench.pipeline.images import ArchiveImages
+from vitkd_bench.pipeline.tar_index import indexed
 from vitkd_bench.pipeline.tree import Files, member_spans
 from vitkd_bench.spec import WorldError
 
@@ -19,20 +19,23 @@ def open_nested(path: Path) -> Files:
     Raises:
         WorldError: unreadable, truncated, or a member that is no tar or not to be trusted; names it.
     """
-    spans: dict[str, tuple[int, int]] = {}
     try:
-        with path.open("rb") as stream:
-            for name, (start, size) in member_spans(path, stream).items():
-                if not name.endswith(".tar"):
-                    raise WorldError(f"{path}: member {name!r} is no .tar, of which one a class is needed")
-                window = cast("BinaryIO", io.BufferedReader(_Window(stream, start, size)))
-                for inner, (offset, length) in member_spans(path / name, window).items():
-                    spans[f"{name.removesuffix('.tar')}/{inner}"] = start + offset, length
+        names, at = indexed(path, partial(_walk, path))
     except OSError as error:
         raise WorldError(f"{path}: cannot be read: {error.strerror or error}") from None
-    names = tuple(sorted(spans))
-    at = np.array([spans[name] for name in names], dtype=np.int64).reshape(-1, 2)
     return Files(path, names, ArchiveImages(path, names, at))
+
+
+def _walk(path: Path) -> dict[str, tuple[int, int]]:
+    spans: dict[str, tuple[int, int]] = {}
+    with path.open("rb") as stream:
+        for name, (start, size) in member_spans(path, stream).items():
+            if not name.endswith(".tar"):
+                raise WorldError(f"{path}: member {name!r} is no .tar, of which one a class is needed")
+            window = cast("BinaryIO", io.BufferedReader(_Window(stream, start, size)))
+            for inner, (offset, length) in member_spans(path / name, window).items():
+                spans[f"{name.removesuffix('.tar')}/{inner}"] = start + offset, length
+    return spans
 
 
 class _Window(io.RawIOBase):

@@ -17,6 +17,7 @@ import numpy as np
 
 from vitkd_bench.contracts import Images
 from vitkd_bench.pipeline.images import ArchiveImages, ChosenImages, FolderImages
+from vitkd_bench.pipeline.tar_index import indexed
 from vitkd_bench.pipeline.zips import ZipImages
 from vitkd_bench.spec import WorldError, nearest
 
@@ -175,9 +176,10 @@ def _zip(path: Path) -> Files:
 
 
 def _archive(path: Path, stream: BinaryIO, unpacked: bytes | None) -> Files:
-    spans = member_spans(path, stream)
-    names = tuple(sorted(name for name in spans if _shown(name)))
-    at = np.array([spans[name] for name in names], dtype=np.int64).reshape(-1, 2)
+    def walk() -> dict[str, tuple[int, int]]:
+        return {name: span for name, span in member_spans(path, stream).items() if _shown(name)}
+
+    names, at = indexed(path, walk)
     return Files(path, names, ArchiveImages(path, names, at, unpacked))
 
 
