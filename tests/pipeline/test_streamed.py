@@ -141,6 +141,20 @@ def test_the_teacher_sees_the_same_crop_and_flip(kind: str) -> None:
     assert (other - batch.pixels).abs().mean() > 0.05, "crops of other samples differ"
 
 
+@pytest.mark.parametrize("decode", ["anew", "once"])
+def test_a_shift_is_of_the_same_part_of_the_image(decode: str, birds: Path) -> None:
+    """A teacher at twice the side sees twice the shift in pixels, of images without a native size too."""
+    teacher = Look(32)
+    train = opened(birds, decode, 16, (teacher,)).train
+    samples = np.arange(len(train))
+    own, other = train.augmented(samples, samples, Augmentation(shift=4), 0, [train.look, teacher])
+    blank = [(image == 0).all(dim=1) for image in (own, other)]
+    for axis in (1, 2):
+        empty = [each.all(dim=axis).sum(dim=1) for each in blank]
+        assert torch.equal(empty[0] * 2, empty[1])
+        assert empty[0].any()
+
+
 @pytest.mark.parametrize("rule", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
 def test_the_teachers_view_is_mixed_alike(rule: dict[str, float]) -> None:
     """Mixup has the same share, cutmix the same box, at the teacher's size as at the student's."""

@@ -88,7 +88,7 @@ class Decoded:
         rule: Augmentation,
         key: int,
     ) -> Tensor:
-        pixel = images.shape[-1] / self.native_side if self.native_side else 1.0
+        pixel = images.shape[-1] / (self.native_side or self.images.shape[-1])  # for every look the same part
         return augment(images[samples], draws, rule, key, pixel)
 
     def _of(self, look: Look | None) -> Pixels:

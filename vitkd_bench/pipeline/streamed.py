@@ -125,7 +125,7 @@ class Streamed:
         rest = rule.model_copy(update={"crop_scale": None, "flip": False})
         if not rest.alters_single_images:
             return torch.from_numpy(pixels)
-        pixel = pixels.shape[-1] / self.native_side if self.native_side else 1.0
+        pixel = pixels.shape[-1] / (self.native_side or self.look.side)  # for every look the same part
         return augment(pixels, draws, rest, key, pixel)
 
 
