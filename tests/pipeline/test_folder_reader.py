@@ -212,6 +212,14 @@ def test_classes_and_folders_have_to_agree(birds: Path, change: Callable[[Path],
     assert said in str(caught.value)
 
 
+def test_an_empty_folder_is_not_a_class_fewer(birds: Path) -> None:
+    """Without a list of classes the folders are the classes: an empty one is named, in train and in test."""
+    for part in ("train", "test"):
+        (birds / part / "owl").mkdir()
+    with pytest.raises(WorldError, match="train: class 'owl' has no image"):
+        opened(birds)
+
+
 @pytest.mark.parametrize("part", ["train/heron/5.png", "test/crane/1.png"])
 def test_broken_image_is_named_with_its_path(birds: Path, part: str) -> None:
     """One image that cannot be decoded ends the reading by its name."""

@@ -24,7 +24,7 @@ from vitkd_bench.pipeline import (
 )
 from vitkd_bench.pipeline.streamed import ATTEMPTS, Streamed, crop_box
 from vitkd_bench.registry import DATASETS
-from vitkd_bench.spec import Augmentation, Recipe, WorldError
+from vitkd_bench.spec import Augmentation, BadInputError, Recipe, WorldError
 
 CROPPED = Augmentation(crop_scale=(0.3, 1.0), flip=True)
 
@@ -272,3 +272,10 @@ def test_a_scaled_decoding_stands_in_the_id(birds: Path) -> None:
         for more in ({}, {"jpeg": "full"}, {"jpeg": "scaled"})
     )
     assert plain.identity() == full.identity() != scaled.identity()
+
+
+def test_a_scaled_decoding_is_refused_where_images_are_decoded_once(birds: Path) -> None:
+    """It would change the id and no pixel, so the suite is told what to say beside it."""
+    settings = {"train": "train", "test": "test", "val": {"per_class": 3}, "jpeg": "scaled"}
+    with pytest.raises(BadInputError, match="jpeg: scaled is for images that are decoded anew"):
+        resolve_dataset(DATASETS.get("folder"), settings, (birds,), "suite.yaml: datasets[0]")

@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,3 +117,45 @@ def test_roots_are_searched_in_order(tmp_path: Path) -> None:
     with pytest.raises(WorldError, match="VITKD_DATA") as caught:
         find("y", "train", (first, second), "folder")
     assert all(part in str(caught.value) for part in ("'y'", "train", str(first), str(second)))
+
+
+def test_a_class_that_is_a_link_is_read(birds: Path) -> None:
+    """A part of a large data set is often made of links to folders: no class of it is lost."""
+    (birds / "some").mkdir()
+    for name in ("crane", "drake"):
+        (birds / "some" / name).symlink_to(birds / "train" / name)
+    found = open_tree(birds / "some")
+    assert {name: len(files) for name, files in found.folders.items()} == {"crane": 12, "drake": 12}
+    assert found.read("drake/0.png") == (birds / "train" / "drake" / "0.png").read_bytes()
+
+
+@pytest.mark.parametrize("target", ["crane", ""])
+def test_two_links_to_one_folder_are_refused(birds: Path, target: str) -> None:
+    """Images would stand twice, under two classes, or for ever where a link leads to what it lies in."""
+    for name in ("one", "two") if target else ("one",):
+        (birds / "train" / name).symlink_to(birds / "train" / target)
+    with pytest.raises(WorldError, match=r"a link to .*, to which another link leads already"):
+        open_tree(birds / "train")
+
+
+def test_an_empty_folder_is_a_class_without_images(birds: Path) -> None:
+    """It is told of, and hidden ones are no classes; one below a class that has images is no matter."""
+    for name in ("owl", "wren/more", ".ipynb_checkpoints", "crane/more"):
+        (birds / "train" / name).mkdir(parents=True)
+    found = open_tree(birds / "train").folders
+    assert [name for name, files in found.items() if not files] == ["owl", "wren"]
+    assert len(found["crane"]) == 12
+
+
+def test_what_has_no_room_in_memory_is_one_line(birds: Path, pack: Pack) -> None:
+    """A compressed archive is unpacked piece by piece, and its size is not asked for at once."""
+
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise MemoryError
+
+    path = pack(birds / "train", birds / "birds.tar.gz", "w:gz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vitkd_bench.pipeline.tree.io.BytesIO", Full)
+        with pytest.raises(WorldError, match=r"birds\.tar\.gz: has no room in memory .* unpack it once"):
+            open_tree(path)

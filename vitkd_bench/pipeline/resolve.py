@@ -39,6 +39,12 @@ def resolve_dataset(
         classes = chosen(facts, parsed, known)[1]
     except BadInputError as error:
         raise BadInputError(f"{where}: {error}" if where else str(error)) from None
+    decode = parsed.decode or facts.decode
+    if parsed.jpeg == "scaled" and decode == "once":
+        place = where or f"data set {facts.name!r}"
+        raise BadInputError(
+            f"{place}: jpeg: scaled is for images that are decoded anew; say decode: anew too"
+        )
     declared = {k: v for k, v in parsed.declared().items() if k not in IN_NO_ID}
     if parsed.decode == facts.decode:  # saying what holds anyway renames no run
         declared.pop("decode", None)
@@ -54,6 +60,6 @@ def resolve_dataset(
         label_space=label_space(facts, parsed, classes),
         shifts=facts.shifts,
         templates=parsed.templates or facts.templates,
-        decode=parsed.decode or facts.decode,
+        decode=decode,
         pool=getattr(parsed, "pool", "sum"),
     )

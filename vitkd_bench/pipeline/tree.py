@@ -24,16 +24,21 @@ from vitkd_bench.spec import WorldError, nearest
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".zip")
 UNPACKED_AT_MOST = 8 << 30
 """Bytes that a compressed tar may become in memory: more is a bomb, or wants to be unpacked once."""
+_PIECE = 1 << 20  # bytes unpacked at a time
 _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Files:
-    """Plain files of a folder or an archive: `names` sorted, `images` in their order. `path` is the whole."""
+    """Plain files of a folder or an archive: `names` sorted, `images` in their order. `path` is the whole.
+
+    `bare` are folders on disk in which there is nothing: classes that lost their images.
+    """
 
     path: Path
     names: tuple[str, ...]
     images: Images
+    bare: tuple[str, ...] = ()
     _at: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,13 +68,14 @@ class Files:
         """Give the files below one of its folders, named from there on; none if there is no such folder."""
         start = f"{folder}/"
         below = [name for name in self.names if name.startswith(start)]
-        return Files(self.path, tuple(name.removeprefix(start) for name in below), self.chosen(below))
+        bare = tuple(name.removeprefix(start) for name in self.bare if name.startswith(start))
+        return Files(self.path, tuple(name.removeprefix(start) for name in below), self.chosen(below), bare)
 
     def without(self, names: Iterable[str]) -> Files:
         """Give all files but some."""
         left_out = set(names)
         stays = tuple(name for name in self.names if name not in left_out)
-        return Files(self.path, stays, self.chosen(stays)) if left_out else self
+        return Files(self.path, stays, self.chosen(stays), self.bare) if left_out else self
 
     def tops(self) -> set[str]:
         """Give the names at the top: folders, and files that are in none."""
@@ -78,7 +84,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tree:
-    """Files laid out as `class/file`: `folders` is `{"n01443537": ("1.JPEG", ...)}`, sorted."""
+    """Files laid out as `class/file`: `folders` is `{"n01443537": ("1.JPEG", ...)}`; empty ones are last."""
 
     files: Files
     folders: dict[str, tuple[str, ...]]
@@ -125,18 +131,22 @@ def tree_of(files: Files) -> Tree:
     Raises:
         WorldError: a file that is laid out otherwise.
     """
-    return Tree(files, _by_folder(files.path, files.names))
+    folders = _by_folder(files.path, files.names)
+    return Tree(
+        files, folders | {top: () for name in files.bare if (top := name.partition("/")[0]) not in folders}
+    )
 
 
 def open_files(path: Path) -> Files:
     """Find the plain files of a folder or an archive; a compressed one is unpacked in memory, never on disk.
 
     Names are relative, with `/`, unique, and stay inside; those with a part that begins with a dot are left
-    out.
+    out. In a folder on disk links to folders are followed, as parts of large data sets are often made of
+    them; in an archive no link is.
 
     Raises:
-        WorldError: unreadable, truncated, a member that is no plain file, leads outside or stands twice;
-            names it.
+        WorldError: unreadable, truncated, a member that is no plain file, leads outside or stands twice, two
+            links to one folder; names it.
     """
     if path.is_dir():
         return _folder(path)
@@ -154,14 +164,31 @@ def open_files(path: Path) -> Files:
 
 def _folder(path: Path) -> Files:
     names: list[str] = []
+    bare: list[str] = []
+    linked: set[Path] = set()
     try:
-        for folder, _, files in os.walk(path, onerror=_raise):
+        for folder, inner, files in os.walk(path, onerror=_raise, followlinks=True):
+            inner[:] = [name for name in inner if _shown(name)]
+            for name in inner:
+                _refuse_second_link(Path(folder, name), linked)
             start = "" if folder == str(path) else f"{Path(folder).relative_to(path).as_posix()}/"
-            names += [start + name for name in files]
+            shown = [start + name for name in files if _shown(name)]
+            names += shown
+            bare += [start.rstrip("/")] if start and not inner and not shown else []
     except OSError as error:
         raise WorldError(f"{error.filename}: cannot be listed: {error.strerror or error}") from None
-    shown = tuple(sorted(name for name in names if _shown(name)))
-    return Files(path, shown, FolderImages(path, shown))
+    names.sort()
+    return Files(path, tuple(names), FolderImages(path, tuple(names)), tuple(sorted(bare)))
+
+
+def _refuse_second_link(folder: Path, linked: set[Path]) -> None:
+    """Hold that no two links lead to one folder: its images would stand twice, or the walk never end."""
+    if not folder.is_symlink():
+        return
+    target = folder.resolve()
+    if target in linked:
+        raise WorldError(f"{folder}: a link to {target}, to which another link leads already")
+    linked.add(target)
 
 
 def _raise(error: OSError) -> None:
@@ -219,13 +246,16 @@ def _unpacked(path: Path) -> bytes | None:
 
 
 def _at_most(path: Path, packed: gzip.GzipFile | lzma.LZMAFile) -> bytes:
-    found = packed.read(UNPACKED_AT_MOST + 1)
-    if len(found) > UNPACKED_AT_MOST:
-        raise WorldError(
-            f"{path}: becomes more than {UNPACKED_AT_MOST >> 20} MiB when it is unpacked; "
-            "unpack it once, into a folder or to a .tar"
-        )
-    return found
+    found, remedy = io.BytesIO(), "unpack it once, into a folder or to a .tar"
+    try:
+        while piece := packed.read(_PIECE):
+            if found.tell() + len(piece) > UNPACKED_AT_MOST:
+                most = UNPACKED_AT_MOST >> 20
+                raise WorldError(f"{path}: becomes more than {most} MiB when it is unpacked; {remedy}")
+            found.write(piece)
+    except MemoryError:
+        raise WorldError(f"{path}: has no room in memory when it is unpacked; {remedy}") from None
+    return found.getvalue()
 
 
 def _ends_early(stream: BinaryIO, last: tarfile.TarInfo) -> bool:
