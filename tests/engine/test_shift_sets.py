@@ -208,6 +208,27 @@ def test_what_cannot_be_evaluated_is_refused_by_field(
         planned(folder, **changes)
 
 
+@pytest.mark.parametrize(
+    ("classes", "more", "said"),
+    [
+        (
+            ["red", "blue"],
+            {"label_space": "colours"},
+            "dim: label space 'colours' has 2 classes here, and 3 in",
+        ),
+        (["red", "RED", "blue"], {}, "dim: classes 'red' and 'RED' are both 'red' of folder"),
+    ],
+)
+def test_a_map_that_contradicts_itself_is_refused_before_training(
+    folder: Path, classes: list[str], more: dict[str, str], said: str
+) -> None:
+    """Shift sets are opened after the last epoch: what cannot be right is said when the suite is read."""
+    (folder / "other.json").write_text(json.dumps(classes))
+    dim = {"name": "shift_folder", "as": "dim", "test": "dim", "classes": "other.json", **more}
+    with pytest.raises(BadInputError, match=said):
+        planned(folder, evaluate=["test", dim])
+
+
 def test_an_absent_shift_set_is_planned_and_named(folder: Path) -> None:
     """Where its files are not here the rest is planned, and the plan says what is missing."""
     plan = planned(folder, evaluate=["test", "imagenet_a"], methods=["none"])

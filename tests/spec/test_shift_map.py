@@ -1,7 +1,7 @@
 """Which training classes the classes of a shift set are."""
 
 from vitkd_bench.spec import ClassInfo, PixelStats, ResolvedDataset
-from vitkd_bench.spec.shift_map import map_classes
+from vitkd_bench.spec.shift_map import contradiction, map_classes
 
 PIXELS = PixelStats(mean=(0.5,), std=(0.5,))
 
@@ -54,3 +54,26 @@ def test_names_decide_where_no_space_does() -> None:
 def test_one_common_class_is_none() -> None:
     """With a single class every answer is right: the sets do not meet."""
     assert map_classes(dataset("a", *numbered("imagenet1k", 3, 77)), WHOLE) == {}
+
+
+def test_a_name_that_stands_twice_is_both() -> None:
+    """Of two cranes that are trained on neither is left out by chance: an answer of either is right."""
+    trained = dataset("x", *(ClassInfo(name=name) for name in ("crane", "Crane", "owl")))
+    shift = dataset("y", ClassInfo(name="owl"), ClassInfo(name="crane"))
+    assert map_classes(shift, trained) == {0: (2,), 1: (0, 1)}
+    assert contradiction(shift, trained) is None
+
+
+def test_lists_of_other_lengths_are_no_one_label_space() -> None:
+    """Two of three classes under the name of all three would be taken for the first two."""
+    three, two = (
+        dataset("birds", *(ClassInfo(name=name) for name in names)) for names in (("a", "b", "c"), ("c", "b"))
+    )
+    assert contradiction(two, three) == "label space 'birds' has 2 classes here, and 3 in made"
+    assert contradiction(three, three) is None
+
+
+def test_two_classes_at_one_place_contradict() -> None:
+    """A training class cannot be two classes of a shift set; both are named."""
+    shift = dataset("a", *numbered("imagenet1k", 3, 5), ClassInfo(name="z", indices={"imagenet1k": 5}))
+    assert contradiction(shift, WHOLE) == "classes 'imagenet1k 5' and 'z' are both 'class 5' of made"

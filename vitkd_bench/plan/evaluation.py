@@ -10,7 +10,7 @@ from vitkd_bench.plan.suite_file import SuiteFile
 from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import BadInputError, ResolvedDataset, nearest
 from vitkd_bench.spec.corruptions import CORRUPTIONS
-from vitkd_bench.spec.shift_map import map_classes
+from vitkd_bench.spec.shift_map import contradiction, map_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,12 @@ def _refuse_strange(
 ) -> None:
     known = list(datasets)
     for data in known:
+        if wrong := contradiction(shift, data):
+            raise BadInputError(f"{suite_file.path}: evaluate: {label}: {wrong}")
         if map_classes(shift, data) and shift.channels != data.channels:
             raise BadInputError(
-                f"{suite_file.path}: evaluate: {label} has images of {shift.channels} channel(s), {data.name} "
-                f"of {data.channels}"
+                f"{suite_file.path}: evaluate: {label} has images of {shift.channels} channel(s), "
+                f"{data.name} of {data.channels}"
             )
     if known and not any(map_classes(shift, data) for data in known):
         named = ", ".join(data.name for data in known)

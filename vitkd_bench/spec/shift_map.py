@@ -25,10 +25,34 @@ def map_classes(shift: ResolvedDataset, trained: ResolvedDataset) -> dict[int, t
         places = {i: own for i, own in _meeting(shift, known) if own}
         if len(places) >= FEWEST:
             return places
-    names = {info.spoken.casefold(): i for i, info in enumerate(trained.classes)}
-    spoken = [names.get(info.spoken.casefold()) for info in shift.classes]
-    found: dict[int, tuple[int, ...]] = {i: (place,) for i, place in enumerate(spoken) if place is not None}
+    names: dict[str, list[int]] = {}
+    for i, info in enumerate(trained.classes):
+        names.setdefault(info.spoken.casefold(), []).append(i)
+    spoken = [names.get(info.spoken.casefold(), ()) for info in shift.classes]
+    found = {i: tuple(own) for i, own in enumerate(spoken) if own}
     return found if len(found) >= FEWEST else {}
+
+
+def contradiction(shift: ResolvedDataset, trained: ResolvedDataset) -> str | None:
+    """Say why classes that two sets share cannot be right; None if nothing speaks against them.
+
+    One label space of two lists of other lengths would take classes for those that happen to stand at their
+    place; a training class that is two classes of the shift set could not be scored.
+    """
+    sizes = len(shift.classes), len(trained.classes)
+    if shift.label_space == trained.label_space and sizes[0] != sizes[1]:
+        return (
+            f"label space {shift.label_space!r} has {sizes[0]} classes here, and {sizes[1]} in {trained.name}"
+        )
+    owner: dict[int, int] = {}
+    for i, places in map_classes(shift, trained).items():
+        for place in places:
+            if owner.setdefault(place, i) != i:
+                one, two = (shift.classes[of].name for of in (owner[place], i))
+                return (
+                    f"classes {one!r} and {two!r} are both {trained.classes[place].name!r} of {trained.name}"
+                )
+    return None
 
 
 def _by_space(shift: ResolvedDataset, trained: ResolvedDataset) -> Iterator[tuple[str, Mapping[int, int]]]:
