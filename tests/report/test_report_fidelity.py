@@ -59,6 +59,13 @@ def test_other_images_or_classes_are_refused() -> None:
     assert stored_fidelity(one, {"val/ids": one["test/ids"]}, "test") == {}
 
 
+def test_a_split_whose_name_ends_alike_is_another() -> None:
+    """Predictions on a shift set that a suite calls `contest` are not those on test."""
+    student, teacher = stored(scores(0)), stored(scores(1))
+    other = {f"con{name}": array for name, array in stored(scores(2), IDS[::-1]).items()}
+    assert stored_fidelity({**student, **other}, teacher, "test") == stored_fidelity(student, teacher, "test")
+
+
 class Followed(Bench):
     """A folder whose method agrees with its teacher as its record says."""
 

@@ -74,7 +74,8 @@ def stored_fidelity(student: Arrays, teacher: Arrays, split: str) -> dict[str, f
 
 
 def _of_split(arrays: Arrays, split: str) -> dict[str, np.ndarray[Any, Any]]:
-    named = {name.partition(f"{split}/")[2]: array for name, array in arrays.items() if f"{split}/" in name}
+    start = f"{split}/"
+    named = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
     return named if {"ids", "top5"} <= set(named) else {}
 
 
