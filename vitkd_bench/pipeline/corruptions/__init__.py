@@ -13,6 +13,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from vitkd_bench.spec import BadInputError, nearest
+from vitkd_bench.spec.corruptions import CORRUPTIONS, SEVERITIES, SMALLEST, corruption_refused
+
+__all__ = [
+    "CORRUPTIONS",
+    "FAMILIES",
+    "SEVERITIES",
+    "SMALLEST",
+    "corrupt",
+    "corruptions_for",
+    "parsed",
+]
 
 if TYPE_CHECKING:
     from vitkd_bench.pipeline.corruptions.pixels import Pixels
@@ -29,23 +40,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """Families by the module that they stand in; `extra` are those that the authors keep for validation."""
 
 FAMILIES = {family: group for group, families in GROUPS.items() for family in families}
-SEVERITIES = (1, 2, 3, 4, 5)
-COLOUR_ONLY = ("saturate",)  # means nothing for one channel
-SMALLEST = {
-    "defocus_blur": (48, 36, 24, 16, 16),
-    "glass_blur": (80, 48, 48, 36, 28),
-    "gaussian_blur": (96, 48, 32, 24, 16),
-}
-"""Sides in pixels, by severity, below which a blur of that length no longer reaches the next pixel: photographs
-change by less than one grey level on average."""
-
-CORRUPTIONS = tuple(f"{family}@{severity}" for family in FAMILIES for severity in SEVERITIES)
-"""All names, as `corrupt` takes them."""
 
 
 def corruptions_for(channels: int, side: int = 224) -> tuple[str, ...]:
     """List the names that square images of 1 or 3 channels and `side` pixels may ask for."""
-    return tuple(name for name in CORRUPTIONS if not _refused(*parsed(name), channels, side))
+    return tuple(name for name in CORRUPTIONS if not corruption_refused(*parsed(name), channels, side))
 
 
 def corrupt(name: str) -> Corruption:
@@ -85,23 +84,9 @@ def _corrupted(family: str, severity: int, image: Pixels, key: int) -> Pixels:
     shape = image.shape
     if len(shape) != 3 or shape[0] not in {1, 3} or shape[1] != shape[2] or shape[1] < 2:
         raise BadInputError(f"corruption {family}: images {shape}; it takes square ones of 1 or 3 channels")
-    if refusal := _refused(family, severity, *shape[:2]):
+    if refusal := corruption_refused(family, severity, *shape[:2]):
         raise BadInputError(f"corruption {family}@{severity}: {refusal}")
     # found here: a plan that only names corruptions does not pay the import of scipy
     change = getattr(import_module(f"{__name__}.{FAMILIES[family]}"), family)
     changed: Pixels = change(image, key, severity)
     return changed
-
-
-def _refused(family: str, severity: int, channels: int, side: int) -> str:
-    """Say why images have to be refused, as they would come out as they went in; or nothing."""
-    if family in COLOUR_ONLY and channels == 1:
-        return "it changes colour, and images of one channel have none"
-    sides = SMALLEST.get(family, (0,) * len(SEVERITIES))
-    if side < sides[severity - 1]:
-        enough = [f"{family}@{s}" for s in SEVERITIES if side >= sides[s - 1]]
-        return (
-            f"at {side} px it changes nothing that can be seen, from {sides[severity - 1]} px it does"
-            f"{'; try ' + enough[0] if enough else ''}"
-        )
-    return ""
