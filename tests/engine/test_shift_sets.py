@@ -190,6 +190,7 @@ def test_what_is_skipped_is_said(folder: Path) -> None:
             "evaluate: unknown split 'imagenet_z'; did you mean 'imagenet_",
         ),
         ({"evaluate": ["folder/fog@6"]}, "evaluate: unknown split 'folder/fog@6'; did you mean 'folder/fog@"),
+        ({"evaluate": ["folder/gaussian_blur@1"]}, "gaussian_blur@1: at 32 px it changes nothing"),
         ({"evaluate": ["digits"]}, "digits is no shift set"),
         ({"evaluate": [{"name": "shift_folder", "test": "dim"}]}, "shares no two classes with folder"),
         ({"evaluate": ["test", "test"]}, "'test' stands twice"),
@@ -198,6 +199,14 @@ def test_what_is_skipped_is_said(folder: Path) -> None:
             "tset",
         ),
         ({"datasets": [{"name": "shift_folder", "test": "dim"}]}, "name it under evaluate"),
+        (
+            {"evaluate": [{"name": "shift_folder", "as": "test", "test": "dim"}]},
+            "'test' is how a split of a data set is called",
+        ),
+        (
+            {"evaluate": [{"name": "shift_folder", "as": "folder/fog@3", "test": "dim"}]},
+            "'folder/fog@3' is how a split of a data set is called",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_by_field(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.suite_file import SuiteFile
 from vitkd_bench.registry import DATASETS
-from vitkd_bench.spec import BadInputError, ResolvedDataset, nearest
+from vitkd_bench.spec import BadInputError, ResolvedDataset, Run, nearest
 from vitkd_bench.spec.corruptions import CORRUPTIONS, corruption_refused
 from vitkd_bench.spec.shift_map import contradiction, map_classes
 
@@ -22,10 +22,10 @@ class Evaluation:
     absent: dict[str, str]
 
 
-def planned_evaluation(suite_file: SuiteFile, inventory: Inventory, image_size: int | None) -> Evaluation:
+def planned_evaluation(suite_file: SuiteFile, inventory: Inventory, runs: Iterable[Run]) -> Evaluation:
     """Check what a suite evaluates on; val is always among it, and test where a shift set is.
 
-    `image_size` is the recipe's, in pixels.
+    `runs` are those planned: corruptions are of images at the size of their students.
 
     Raises:
         BadInputError: a split or set that there is not, or a shift set that shares no two classes with a data
@@ -37,8 +37,10 @@ def planned_evaluation(suite_file: SuiteFile, inventory: Inventory, image_size: 
     absent = {k: v for k, v in inventory.shift_sets.items() if isinstance(v, str)}
     named = [one for one in asked or () if isinstance(one, str) and one not in inventory.shift_sets]
     _refuse_unknown(named, inventory, suite_file)
-    for data in datasets:
-        _refuse_pointless(named, data, image_size or data.image_size, suite_file)
+    shown = {(run.dataset.name, run.student.image_size): run.dataset.channels for run in runs}
+    for (name, side), channels in shown.items():
+        made = [split.partition("/")[2] for split in named if split.startswith(f"{name}/")]
+        _refuse_pointless(made, channels, side, suite_file)
     for label, shift in shift_sets.items():
         _refuse_strange(label, shift, datasets, suite_file)
     wanted = None if asked is None else {*named, *(["test"] if inventory.shift_sets else [])}
@@ -68,17 +70,14 @@ def _refuse_unknown(named: Iterable[str], inventory: Inventory, suite_file: Suit
             )
 
 
-def _refuse_pointless(
-    named: Iterable[str], data: ResolvedDataset, side: int | None, suite_file: SuiteFile
-) -> None:
+def _refuse_pointless(named: Iterable[str], channels: int, side: int, suite_file: SuiteFile) -> None:
     """Refuse a corruption that would leave images of this size, or of one channel, as they are."""
-    for split in named:
-        name, _, corruption = split.partition("/")
-        if name != data.name or corruption not in CORRUPTIONS or side is None:
-            continue
+    for corruption in named:
         family, _, severity = corruption.partition("@")
-        if why := corruption_refused(family, int(severity), data.channels, side):
-            raise BadInputError(f"{suite_file.path}: evaluate: {split}: {why}")
+        if corruption not in CORRUPTIONS:
+            continue
+        if why := corruption_refused(family, int(severity), channels, side):
+            raise BadInputError(f"{suite_file.path}: evaluate: {corruption}: {why}")
 
 
 def _refuse_strange(

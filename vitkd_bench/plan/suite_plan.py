@@ -98,7 +98,7 @@ class _Planner:
         self._check_exclusions(teachers, methods)
         self.runs = {**self.searching.runs, **self.runs}
         needed = _needed(self.runs, preparations.runs)
-        evaluation = planned_evaluation(self.suite_file, self.inventory, recipe.image_size)
+        evaluation = planned_evaluation(self.suite_file, self.inventory, self.runs.values())
         return Plan(
             suite=suite.suite,
             resolved={"suite": suite.plain(), "recipe": recipe.plain()},
