@@ -72,17 +72,23 @@ def _splits(record: Record, wanted: tuple[str, ...], store: Store) -> Iterator[s
         if f"{split}/label" not in arrays:
             yield f"predictions: {split} is missing"
             continue
-        yield from _against_predictions(split, metrics, arrays[f"{split}/label"], arrays[f"{split}/top5"])
+        own = {name: arrays.get(f"{split}/{name}") for name in ("label", "top5", "over_all")}
+        yield from _against_predictions(split, metrics, own)
 
 
 def _against_predictions(
-    split: str, metrics: dict[str, float], label: np.ndarray, best: np.ndarray
+    split: str, metrics: dict[str, float], arrays: dict[str, np.ndarray | None]
 ) -> Iterator[str]:
+    label, best, over_all = arrays["label"], arrays["top5"], arrays["over_all"]
+    if label is None or best is None:
+        yield f"predictions: {split} is not whole"
+        return
     hits = best == label[:, None]
     found = {
         "n": float(len(label)),
         "top1": float(hits[:, 0].mean()),
         "top5": float(hits.any(axis=1).mean()),
+        **({} if over_all is None else {"top1_over_all": float((over_all == label).mean())}),
     }
     for name, value in found.items():
         if name in metrics and abs(metrics[name] - value) > TOLERANCE:

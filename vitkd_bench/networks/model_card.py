@@ -19,10 +19,16 @@ MEASURES: Mapping[str, tuple[str, str]] = {
     "mean_per_class": ("mean per class", ".1%"),
     "nll": ("NLL (nats)", ".3f"),
     "ece": ("ECE", ".1%"),
+    "brier": ("Brier score", ".3f"),
+    "head_top1": ("head classes", ".1%"),
+    "medium_top1": ("medium classes", ".1%"),
+    "tail_top1": ("tail classes", ".1%"),
+    "top1_over_all": ("top-1 over all classes", ".1%"),
+    "clean_top1": ("top-1 of the same classes without shift", ".1%"),
     "agreement": ("agreement with the teacher", ".1%"),
     "kl": ("KL to the teacher (nats)", ".3f"),
 }
-"""Titles of the metrics of a record, and how their numbers are written."""
+"""Titles of the metrics of a record that a card tells, and how their numbers are written."""
 
 TEMPLATE = """\
 ---
@@ -140,8 +146,9 @@ def _dataset(run: Run) -> str:
 
 
 def _results(record: Record) -> str:
-    names = list(dict.fromkeys(name for split in record.metrics.values() for name in split))
-    titles = [MEASURES[name][0] if name in MEASURES else name for name in names]
+    there = {name for split in record.metrics.values() for name in split}
+    names = [name for name in MEASURES if name in there]
+    titles = [MEASURES[name][0] for name in names]
     rows = [
         (split, *(_measure(name, measured.get(name)) for name in names))
         for split, measured in record.metrics.items()
@@ -152,7 +159,7 @@ def _results(record: Record) -> str:
 def _measure(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    return format(value, MEASURES[name][1] if name in MEASURES else ".4g").replace("%", " %")
+    return format(value, MEASURES[name][1]).replace("%", " %")
 
 
 def _delta(record: Record, baseline: Record | None) -> str:
