@@ -18,11 +18,12 @@ from tests.pipeline.layouts import imagenet, own_sets, small_sets
 from tests.pipeline.layouts.every_layout import LAYOUTS, write
 from tests.pipeline.layouts.pictures import Written, picture, tar_of, zip_of
 from tests.pipeline.test_official_layouts import read, snapshot
-from vitkd_bench.pipeline import tree
+from vitkd_bench.pipeline import open_splits, resolve_dataset, tree
 from vitkd_bench.pipeline.foreign import parse_json
 from vitkd_bench.pipeline.nested import open_nested
 from vitkd_bench.pipeline.pickles import parse_pickle
 from vitkd_bench.pipeline.tree import open_files
+from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import BadInputError, VitkdError, WorldError
 
 Damage = Callable[[Path], None]
@@ -408,6 +409,19 @@ def test_samples_of_shards_are_checked(files: dict[str, bytes], said: str, tmp_p
     """No label, none that is a class, two images, none."""
     damage = replaced("shards/train-001.tar", tar_of(files))
     assert said in refused("webdataset", "numbers", tmp_path, damage)
+
+
+def test_a_number_is_not_taken_for_another_class(tmp_path: Path) -> None:
+    """Where the classes are the numbers 1 to 3, a 0 in test is no class, and not the first one."""
+    for part, labels in (("train", "112233"), ("test", "0123")):
+        files = {f"{i}.cls": label.encode() for i, label in enumerate(labels)}
+        files |= {f"{i}.jpg": b"x" for i in range(len(labels))}
+        (tmp_path / f"{part}.tar").write_bytes(tar_of(files))
+    settings = {"train": "train.tar", "test": "test.tar", "val": {"per_class": 1}}
+    dataset = resolve_dataset(DATASETS.get("webdataset"), settings, (tmp_path,))
+    assert [info.name for info in dataset.classes] == ["1", "2", "3"]
+    with pytest.raises(WorldError, match=r"test\.tar/0\.jpg: label '0' is none of the classes"):
+        open_splits(dataset, (tmp_path,), 8)
 
 
 @pytest.mark.parametrize("pattern", ["shards/train-{002..000}.tar", "shards/train-{0..99999999}.tar"])

@@ -135,6 +135,9 @@ class Exclusion(Frozen):
     because: str
 
 
+_SPLITS = ("train", "val", "test")
+
+
 class SearchRule(Frozen):
     """How settings written as `{search: [...]}` are chosen on val.
 
@@ -177,6 +180,16 @@ class Suite(Frozen):
         """What `evaluate` names that is not a split by its form, as entries: shift sets."""
         named = [DatasetEntry(name=one) if isinstance(one, str) else one for one in self.evaluate or ()]
         return tuple(entry for entry in named if entry.name != "test" and "/" not in entry.name)
+
+    @model_validator(mode="after")
+    def _shift_sets_are_no_splits(self) -> Suite:
+        for entry in self.evaluated:
+            if entry.label in _SPLITS or "/" in entry.label:
+                raise ValueError(
+                    f"evaluate: {entry.label!r} is how a split of a data set is called; name the shift set "
+                    "otherwise with as: ..."
+                )
+        return self
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Suite:

@@ -38,7 +38,9 @@ class WebdatasetReader:
     def parts(self, facts: Dataset, settings: DatasetSettings, roots: tuple[Path, ...]) -> dict[str, Part]:
         """Give train and test, in the order of the classes, then of the shards and names."""
         own, known = _own(settings), self.classes(facts, settings, roots)
-        position = {**{str(i): i for i in range(len(known))}, **{c.key: i for i, c in enumerate(known)}}
+        position = {c.key: i for i, c in enumerate(known)}
+        if own.classes is not None and not any(key.isdecimal() for key in position):
+            position |= {str(i): i for i in range(len(known))}  # numbers are places in the list of names
         return {
             field: _part(_shards(own, field, roots, facts.name), own.label, position, f"{field}/")
             for field in ("train", "test")
