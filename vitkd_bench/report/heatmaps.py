@@ -135,10 +135,9 @@ def draw(heatmap: Heatmap) -> dict[str, bytes]:
 
     with style.context(["default", _STYLE]):  # whatever the user's own matplotlibrc says
         rows, columns = len(heatmap.teachers), len(heatmap.methods)
-        longest = max(len(name) for name, _ in heatmap.teachers)
-        figure = Figure(
-            figsize=(2.6 + 0.07 * longest + 0.85 * columns, 1.9 + 0.36 * rows), layout="constrained"
-        )
+        names = 0.07 * max(len(name) for name, _ in heatmap.teachers)
+        width = names + max(2.6 + 0.85 * columns, 0.6 + 0.075 * len(heatmap.title))  # inches; its title fits
+        figure = Figure(figsize=(width, 1.9 + 0.36 * rows), layout="constrained")
         axes = figure.add_subplot()
         _paint(axes, heatmap)
         _mark(axes, heatmap)
