@@ -1,63 +1,101 @@
-"""`vitkd datasets`: which there are, where they come from, their splits and settings."""
+"""`vitkd datasets`: which there are, whether their files are here and sound, and a kit for one's own."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from vitkd_bench.cli.console import show_facts, show_json, show_table
 
-if TYPE_CHECKING:
-    from vitkd_bench.spec import Dataset
-
 app = typer.Typer(help="Labelled images that students are trained and tested on.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
+Name = Annotated[str, typer.Argument(help="A data set's name.")]
+Extensions = Annotated[
+    list[Path] | None, typer.Option("--extension", metavar="FILE", help="A file with data sets of your own.")
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Where data is looked for first.", show_default="$VITKD_DATA"),
+]
+Root = Annotated[
+    Path | None, typer.Option("--root", help="The folder of this data set, or one that holds its folder.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting as in a suite, e.g. val.per_class=20."),
+]
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
-    """List all data sets."""
-    from vitkd_bench.registry import DATASETS
+def list_(data_root: DataRoot = None, extensions: Extensions = None, as_json: Json = False) -> None:
+    """List all data sets, and which are here; nothing is opened."""
+    from vitkd_bench.cli.dataset_files import roots_of
+    from vitkd_bench.cli.dataset_rows import plain_row, row
+    from vitkd_bench.registry import DATASETS, load_extension
 
+    roots = roots_of(data_root)
+    for extension in extensions or ():
+        load_extension(extension)
     if as_json:
-        show_json([entry.facts.plain() for entry in DATASETS])
+        show_json([plain_row(entry, roots) for entry in DATASETS])
         return
-    show_table(
-        ("name", "title", "classes", "shift splits"),
-        [(e.name, e.facts.title, _classes(e.facts), e.facts.shifts) for e in DATASETS],
-    )
+    columns = ("name", "title", "classes", "images", "role", "here")
+    show_table(columns, [row(entry, roots) for entry in DATASETS])
 
 
 @app.command("show")
-def show_(name: Annotated[str, typer.Argument(help="A data set's name.")], as_json: Json = False) -> None:
-    """Show a data set's facts, and the settings that a suite may give."""
+def show_(
+    name: Name, data_root: DataRoot = None, extensions: Extensions = None, as_json: Json = False
+) -> None:
+    """Show a data set's facts, where to get its files, and the settings that a suite may give."""
+    from vitkd_bench.cli.dataset_files import entry_of, roots_of
+    from vitkd_bench.cli.dataset_rows import facts_of, plain_row, settings_of
     from vitkd_bench.registry import DATASETS
 
-    entry = DATASETS.get(name)
-    settings = list(entry.settings.model_fields)
+    entry, roots = entry_of(name, extensions), roots_of(data_root)
+    settings = settings_of(entry)
     if as_json:
-        show_json({**entry.facts.plain(), "settings": settings})
+        show_json({**plain_row(entry, roots), "settings": settings, "about_settings": entry.settings.__doc__})
         return
-    facts = entry.facts
-    show_facts(
-        [
-            ("name", facts.name),
-            ("title", facts.title),
-            ("source", facts.source),
-            ("licence", facts.licence),
-            ("images", f"{facts.image_size or 'any'} px, {facts.channels} channel(s)"),
-            ("classes", _classes(facts)),
-            ("splits", facts.split_rule),
-            ("templates", facts.templates),
-            ("shift splits", [f"{facts.name}/{shift}" for shift in facts.shifts]),
-            ("augmentation", facts.augmentation),
-            ("settings", settings),
-            ("defined in", DATASETS.origin(name)),
-            ("notes", facts.notes),
-        ]
-    )
+    show_facts(facts_of(entry, DATASETS.origin(name), roots))
+    told = [(s, "has to be given" if one["required"] else one["default"]) for s, one in settings.items()]
+    show_table(("setting", "default"), told)
+    show_facts([("about settings", " ".join((entry.settings.__doc__ or "").split()))])
 
 
-def _classes(facts: Dataset) -> str:
-    return str(len(facts.classes)) if facts.classes else "as the files say"
+@app.command("check")
+def check_(  # noqa: PLR0917 - typer calls it by names
+    name: Name,
+    root: Root = None,
+    data_root: DataRoot = None,
+    settings: Settings = None,
+    write_skip: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-skip", metavar="FILE", help="Write ids of unreadable images, as `skip` takes them."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Threads that decode.", show_default="one a core"),
+    ] = None,
+    extensions: Extensions = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a data set's files with its facts; exit status 1 if something is missing or does not hold.
+
+    Counts, classes, ids and splits are compared, every image is decoded, and images of the same content are
+    told: within a split, in two splits, under two labels.
+    """
+    from vitkd_bench.cli import dataset_checks
+    from vitkd_bench.cli.dataset_files import entry_of, given
+    from vitkd_bench.launch.options import cores
+
+    entry = entry_of(name, extensions)
+    told, roots = given(entry, settings or (), root, data_root)
+    found = dataset_checks.check(entry, told, roots, jobs or cores(), as_json=as_json)
+    if write_skip is not None:
+        dataset_checks.write_skip(write_skip, found)
+    raise typer.Exit(int(not found.sound))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitkd_bench.contracts import Look, Part, Reader
 from vitkd_bench.pipeline.corruptions import CORRUPTIONS
@@ -61,9 +62,7 @@ class Splits:
     @cached_property
     def split_hash(self) -> str:
         """Hash of the ids and labels of each split, the order of train included: 16 hexadecimal digits."""
-        return content_hash(
-            {name: [*zip(part.ids, part.labels.tolist(), strict=True)] for name, part in self.parts.items()}
-        )
+        return hash_of({name: (part.ids, part.labels) for name, part in self.parts.items()})
 
     def shift(self, name: str) -> Decoded | Streamed:
         """Make a shift split from the images of test; the same ids in the same order, so that the two pair.
@@ -95,6 +94,13 @@ class Splits:
         if name not in self.parts:
             raise BadInputError(f"data set {self.dataset.name!r} is a shift set and has no {name}")
         return self.parts[name]
+
+
+def hash_of(splits: Mapping[str, tuple[Sequence[str], NDArray[np.int64]]]) -> str:
+    """Hash whole ids and labels of splits, in their order: 16 hexadecimal digits."""
+    return content_hash(
+        {name: [*zip(ids, labels.tolist(), strict=True)] for name, (ids, labels) in splits.items()}
+    )
 
 
 def open_splits(
