@@ -13,7 +13,7 @@ from vitkd_bench.api import load_suite, plan_suite
 from vitkd_bench.engine import PackOptions, run_pack
 from vitkd_bench.records import Preparations, Store
 from vitkd_bench.report import write_report
-from vitkd_bench.spec import BadInputError, Plan, Record
+from vitkd_bench.spec import BadInputError, Plan, Record, WorldError
 
 pytestmark = pytest.mark.usefixtures("own_shelf")
 
@@ -169,6 +169,25 @@ def test_teacher_and_student_each_have_their_own_size(folder: Path) -> None:
         assert run.teacher is None or run.teacher.image_size == 64
     both = planned(folder, recipe={"base": "narrow", "image_size": 32}, methods=["none"])
     assert record_of(store, plan, "none").run_id == next(iter(both.runs)), "the baseline reads no teacher"
+
+
+def test_a_broken_shift_set_is_found_before_training(folder: Path) -> None:
+    """An image that cannot be read ends the pack at once, not after the last epoch."""
+    (folder / "dim" / "reddish" / "2.png").write_bytes(b"x")
+    plan = planned(folder, methods=["none"], datasets=[{**SUITE["datasets"][0], "decode": "once"}])
+    with pytest.raises(WorldError, match=r"reddish/2\.png"):
+        trained(folder, plan)
+
+
+def test_what_was_scored_is_a_field(folder: Path) -> None:
+    """The record names the output and the weights: last step, or the average of a recipe with `ema`."""
+    plan = planned(folder, methods=["none"])
+    record = record_of(trained(folder, plan), plan, "none")
+    assert record.scored == "the student's head, weights of the last step"
+    plan = planned(folder, methods=["none", "deit_token"], recipe={"base": "narrow", "ema": 0.9})
+    store = trained(folder, plan, "averaged")
+    assert record_of(store, plan, "none").scored.endswith("average of the weights (ema 0.9)")
+    assert record_of(store, plan, "deit_token").scored.startswith("the mean of both heads' logits")
 
 
 def test_what_is_skipped_is_said(folder: Path) -> None:

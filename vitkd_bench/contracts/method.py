@@ -138,6 +138,10 @@ class Method:
     def after_step(self, student: Network, progress: float) -> None:
         """Do what follows an optimiser step, such as moving an average; `progress` in [0, 1]."""
 
+    def scored(self) -> str:
+        """Name the output of the student that is scored, where a method gives it more than one."""
+        return "the student's head"
+
     def notes(self) -> tuple[str, ...]:
         """Give sentences that the record should carry, such as what of the student is not used."""
         return ()

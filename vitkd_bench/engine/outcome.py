@@ -70,6 +70,7 @@ def done_record(
         metrics=outcome.metrics,
         metrics_val_selected=outcome.val_selected,
         scoring=outcome.scoring,
+        scored=_scored(trainee),
         curve=tuple(trainee.curve),
         gradient_norms=trainee.gradients.means(),
         weights_sha256=digest(weights_bytes(trainee.trained())),
@@ -159,6 +160,12 @@ def _common(run: Run, teacher: Teacher | None) -> dict[str, Any]:
         "needs_teacher_at_test": entry.teacher_at_test(entry.method.Config.parse(run.method.settings)),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _scored(trainee: Trainee) -> str:
+    momentum = trainee.run.recipe.ema
+    weights = "weights of the last step" if momentum is None else f"average of the weights (ema {momentum:g})"
+    return f"{trainee.method.scored()}, {weights}"
 
 
 def _config(trainee: Trainee) -> dict[str, Any]:

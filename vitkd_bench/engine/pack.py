@@ -27,6 +27,7 @@ from vitkd_bench.engine.probing import fit_probe
 from vitkd_bench.engine.setting import Setting, settle
 from vitkd_bench.engine.storing import store_outputs
 from vitkd_bench.engine.trainee import Trainee
+from vitkd_bench.measures import NotFiniteError
 from vitkd_bench.networks import ViTNetwork
 from vitkd_bench.pipeline import load, ready
 from vitkd_bench.records import Preparations, Store, write_atomically
@@ -184,9 +185,11 @@ class _Loop:
     def _measured(self, trainee: Trainee, measure: Callable[[], dict[str, float]]) -> dict[str, float] | None:
         try:
             return measure()
-        except VitkdError as error:
+        except NotFiniteError as error:
             trainee.fail("non_finite_output", str(error))
-            return None
+        except VitkdError as error:
+            trainee.fail("measure", str(error))
+        return None
 
     def _beat(
         self, active: list[Trainee], epoch: int, *, stream_done: float = 0.0, force: bool = False
@@ -255,7 +258,7 @@ class _Loop:
     def _reference(self, trainee: Trainee, each: Evaluated) -> Tensor | None:
         """Give the teacher's log-probabilities, where it is read and its head knows the classes.
 
-        Those of test are kept beside the runs' own: a baseline, which reads no teacher, is compared with them.
+        Those of test are kept beside the runs' own: a baseline, which reads none, is compared with them.
         """
         if self.teacher is None or trainee.cell.teacher is None:
             return None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from vitkd_bench.contracts import Batch, CellFacts, Features
-from vitkd_bench.engine.evaluated import Evaluated, own_splits, shift_set
+from vitkd_bench.engine.evaluated import Evaluated, ShiftSet, own_splits, shift_set
 from vitkd_bench.engine.options import PackOptions
 from vitkd_bench.engine.showing import Showing
 from vitkd_bench.engine.stored import Outputs, read_stored
@@ -40,8 +39,8 @@ class Setting:
     views: int
     teacher_view: int
     showing: Showing
-    roots: tuple[Path, ...]
     splits: Splits
+    shift_sets: dict[str, ShiftSet]
     teacher: ViTNetwork | None
     teacher_weights: dict[str, str | None]
     cell: CellFacts
@@ -111,12 +110,8 @@ class Setting:
         """
         named = [t.run.id for t in self.trainees if t.run.id in self.plan.runs]
         asked = dict.fromkeys(split for run in named for split in self.plan.splits_of(run))
-        shift_sets = [name for name in asked if name in self.plan.shift_sets]
-        yield from own_splits(self.splits, [n for n in asked if n not in shift_sets] or ["val"])
-        for name in shift_sets:
-            shift, side = self.plan.shift_sets[name], self.splits.test.look.side
-            opened = open_splits(shift, self.roots, side, self.showing.others, self.recipe.eval_crop)
-            yield shift_set(name, shift, self.splits.dataset, opened)
+        yield from own_splits(self.splits, [n for n in asked if n not in self.shift_sets] or ["val"])
+        yield from (shift for name, shift in self.shift_sets.items() if name in asked)
 
     def notes(self, trainee: Trainee) -> Iterator[str]:
         """Say what the record lacks, and why; then what the method has to say."""
@@ -159,8 +154,8 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
         views=views,
         teacher_view=teacher_view,
         showing=showing,
-        roots=options.roots,
         splits=splits,
+        shift_sets=_shift_sets(plan, runs, splits, showing, options),
         teacher=read.network if isinstance(read, ReadTeacher) else None,
         teacher_weights=read.known if read else {},
         cell=CellFacts(
@@ -178,6 +173,20 @@ def settle(plan: Plan, runs: list[Run], preparations: Preparations, options: Pac
     for run in runs:
         setting.begin(run)
     return setting
+
+
+def _shift_sets(
+    plan: Plan, runs: list[Run], splits: Splits, showing: Showing, options: PackOptions
+) -> dict[str, ShiftSet]:
+    """Open the shift sets that these runs end with: what is wrong with them is to be said before training."""
+    asked = dict.fromkeys(s for run in runs if run.id in plan.runs for s in plan.splits_of(run.id))
+    crop, side = runs[0].recipe.eval_crop, splits.test.look.side
+    found = {}
+    for name in (name for name in asked if name in plan.shift_sets):
+        shift = plan.shift_sets[name]
+        opened = open_splits(shift, options.roots, side, showing.others, crop)
+        found[name] = shift_set(name, shift, splits.dataset, opened)
+    return found
 
 
 def _cell(run: Run, shared: CellFacts, train_size: int) -> CellFacts:

@@ -1,5 +1,6 @@
 """Measures of predictions and features: exact counts, sums in float64."""
 
+from vitkd_bench.measures.arrays import NotFiniteError
 from vitkd_bench.measures.class_maps import ClassMap, answers_over_all, restricted
 from vitkd_bench.measures.classification import ECE_BINS, classification
 from vitkd_bench.measures.fidelity import fidelity
@@ -11,6 +12,7 @@ from vitkd_bench.measures.shifts import Scored, clean, drop, mapped, shifted
 __all__ = [
     "ECE_BINS",
     "ClassMap",
+    "NotFiniteError",
     "Scored",
     "answers_over_all",
     "classification",

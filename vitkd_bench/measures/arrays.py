@@ -15,17 +15,22 @@ BLOCK = 1 << 24
 """Scores held in float64 at once: 128 MiB, however many samples and classes there are."""
 
 
+class NotFiniteError(VitkdError):
+    """Scores that are infinite or not numbers."""
+
+
 def check_scores(scores: Tensor, what: str) -> None:
     """Check logits or log-probabilities (N, K); `what` is for errors.
 
     Raises:
-        VitkdError: not (N, K) with N > 0 and K > 1, or a value that is not finite.
+        VitkdError: not (N, K) with N > 0 and K > 1.
+        NotFiniteError: a value that is not finite.
     """
     if scores.ndim != 2 or scores.shape[0] < 1 or scores.shape[1] < 2:
         raise VitkdError(f"{what}: (samples, classes) is needed, got {tuple(scores.shape)}")
     bad = torch.cat([(~block.isfinite()).any(dim=1) for block in blocks(scores)])
     if bad.any():
-        raise VitkdError(
+        raise NotFiniteError(
             f"{what}: {int(bad.sum())} of {len(bad)} samples have values that are not finite, "
             f"sample {int(bad.nonzero()[0])} the first"
         )

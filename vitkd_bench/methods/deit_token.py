@@ -131,6 +131,9 @@ class DistillationTokenMethod(Method):
             return label_loss_of(token, batch)
         return deit_token_loss(logits_of(token), teacher_logits(teacher, self.cell))
 
+    def scored(self) -> str:
+        return f"the mean of both heads' {self.config.fusion}"
+
     def notes(self) -> tuple[str, ...]:
         count = sum(parameter.numel() for parameter in self.token.parameters())
         added = f"the student has a distillation token and a second head, {count} weights"

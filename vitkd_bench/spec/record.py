@@ -42,9 +42,10 @@ class Record(Frozen):
     `head_top1`, `medium_top1`, `tail_top1`. Records that were made earlier have fewer names. `scoring` says
     by split how a shift set was scored: `rule` in words, `classes` the hash of its class map, `clean_split`,
     and `pictures` the collections that its images are of; a split that is not there is scored over all
-    classes, and a drop of it is from `test`. `curve` holds one entry an epoch. `gradient_norms` are those of
-    the parts of the loss, weights included, on the student over the first hundredth of the steps. `baseline`
-    is the run id of `none` with the same student, data, recipe, seed.
+    classes, and a drop of it is from `test`. `scored` names the output that was scored, and its weights.
+    `curve` holds one entry an epoch. `gradient_norms` are those of the parts of the loss, weights included,
+    on the student over the first hundredth of the steps. `baseline` is the run id of `none` with the same
+    student, data, recipe, seed.
     """
 
     schema_: int = Field(default=RECORD_SCHEMA, alias="schema")
@@ -65,6 +66,7 @@ class Record(Frozen):
     metrics: dict[str, dict[str, float]] = {}
     metrics_val_selected: dict[str, Any] = {}
     scoring: dict[str, dict[str, Any]] = {}
+    scored: str = ""
     curve: tuple[dict[str, float], ...] = ()
     gradient_norms: dict[str, float] = {}
     weights_sha256: str | None = None
