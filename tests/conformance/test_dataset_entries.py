@@ -9,6 +9,7 @@ import torch
 
 from tests.pipeline.layouts.every_layout import LAYOUTS, write
 from vitkd_bench.contracts import Examples
+from vitkd_bench.diagnose.dataset_conformance import dataset_conformance
 from vitkd_bench.measures import classification
 from vitkd_bench.pipeline import Splits, TrainStream, eval_batches, open_splits, resolve_dataset
 from vitkd_bench.pipeline.readers import reader_of
@@ -130,3 +131,13 @@ def test_can_be_trained_on(splits: Splits) -> None:
     batch = TrainStream(splits.train, recipe, 0).batch(0)
     assert batch.pixels.shape == (size, *shown(splits.train).shape[1:])
     assert 0 <= float(batch.pixels.min()) < float(batch.pixels.max()) <= 1
+
+
+def test_the_kit_finds_nothing(entry: DatasetEntry, tmp_path: Path) -> None:
+    """Every check that a stranger's data set has to pass holds of ours, in each form of its files."""
+    for form in LAYOUTS.get(entry.name, ["as it comes"]):
+        root = tmp_path / form.replace(" ", "_")
+        root.mkdir()
+        given = write(entry.name, form, root).settings if entry.name in LAYOUTS else {}
+        found = dataset_conformance(entry, given, (root,))
+        assert {check.name: check.finding for check in found if check.status != "pass"} == {}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vitkd_bench.cli.console import show_facts, show_json, show_table
+from vitkd_bench.cli.console import say, show_facts, show_json, show_table
 
 app = typer.Typer(help="Labelled images that students are trained and tested on.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
@@ -99,3 +99,34 @@ def check_(  # noqa: PLR0917 - typer calls it by names
     if write_skip is not None:
         dataset_checks.write_skip(write_skip, found)
     raise typer.Exit(int(not found.sound))
+
+
+@app.command("test")
+def conform_(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="FILE|NAME", help="A Python file that registers data sets, or a data set."),
+    ],
+    root: Root = None,
+    data_root: DataRoot = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Run the conformance kit on a data set, or on each that a file registers; exit status 1 if one fails.
+
+    Up to 64 images of each part are decoded. What needs files that are not there fails. A data set of an
+    installed package is tested by its name.
+    """
+    from vitkd_bench.cli.conforming import registered_by, show_checks
+    from vitkd_bench.cli.dataset_files import given
+    from vitkd_bench.diagnose.dataset_conformance import dataset_conformance
+    from vitkd_bench.registry import DATASETS
+
+    none = "registers no data set; DATASETS.register(...) puts its facts on the shelf"
+    names = registered_by(Path(what), DATASETS, none) if Path(what).suffix == ".py" else [what]
+    entries = [DATASETS.get(name) for name in names]
+    told = {entry.name: given(entry, settings or (), root, data_root) for entry in entries}
+    found = {entry.name: dataset_conformance(entry, *told[entry.name]) for entry in entries}
+    failed = show_checks("data set", found, as_json=as_json)
+    say(f"{len(found)} data set(s), " + (f"{failed} check(s) do not hold" if failed else "all checks hold"))
+    raise typer.Exit(int(failed > 0))

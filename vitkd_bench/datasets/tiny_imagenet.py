@@ -18,7 +18,7 @@ DATASETS.register(
     Dataset(
         name="tiny_imagenet",
         title="Tiny ImageNet, 64 x 64",
-        source="http://cs231n.stanford.edu/tiny-imagenet-200.zip (Stanford CS231n, 2015)",
+        source="https://cs231n.stanford.edu/tiny-imagenet-200.zip (Stanford CS231n, 2015)",
         licence="none stated; a reduced copy of ImageNet: non-commercial research and education",
         reader="tiny_imagenet",
         channels=3,
@@ -31,7 +31,7 @@ DATASETS.register(
         split_rule="test: the official val part, as the test labels are not public; val: 25 images of each "
         "class of train, by a hash of the image's id",
         files=("tiny_imagenet", "tiny-imagenet-200 | tiny-imagenet-200.zip"),
-        fetch=("http://cs231n.stanford.edu/tiny-imagenet-200.zip",),
+        fetch=("https://cs231n.stanford.edu/tiny-imagenet-200.zip",),
         augmentation="flip, crop",
         notes="Classes in sorted order of their wnids, not of wnids.txt. The labels of val are those of "
         "val_annotations.txt; its images are in one folder, which ImageFolder takes for one class. Two "
