@@ -46,7 +46,7 @@ def made(name, count, seed):
 READER = Bars()
 DATASETS.register(Dataset(
     name="NAME", title="Bars on noise", source="our own", licence="CC0", channels=1, image_size=8,
-    reader=f"{__name__}:READER", pixels=PixelStats(mean=(0.3,), std=(0.3,)), split_rule="as made; val by a hash of ids",
+    reader=f"{__name__}:READER", pixels=PixelStats(mean=(0.3,), std=(0.3,)), split_rule="as made",
     classes=(ClassInfo(name="across"), ClassInfo(name="down"))), Settings)
 '''
 PROJECT = """

@@ -101,6 +101,38 @@ def check_(  # noqa: PLR0917 - typer calls it by names
     raise typer.Exit(int(not found.sound))
 
 
+@app.command("fetch")
+def fetch_(
+    name: Name,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", help="Folder that holds data sets, each in its own.", show_default="$VITKD_DATA"
+        ),
+    ] = None,
+    accept_new_hash: Annotated[
+        bool, typer.Option(help="Ask the source again, and take what it gives now for the right file.")
+    ] = False,
+    extensions: Extensions = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a data set's files, as far as they may be; exit status 1 where that has to be done by hand.
+
+    They come as published into a folder of the data set's name and are not unpacked. What was broken off goes
+    on, what is here is not fetched again.
+    """
+    from vitkd_bench.cli.dataset_fetching import fetch
+    from vitkd_bench.cli.dataset_files import entry_of, roots_of
+    from vitkd_bench.spec import BadInputError
+
+    facts = entry_of(name, extensions).facts
+    folders = (to,) if to is not None else roots_of(None)
+    if facts.fetch and not folders:
+        raise BadInputError(f"data set {name!r}: --to DIR or VITKD_DATA says where to")
+    folder = folders[0] if folders else None
+    raise typer.Exit(fetch(facts, folder, accept_new_hash=accept_new_hash, as_json=as_json))
+
+
 @app.command("test")
 def conform_(
     what: Annotated[

@@ -1,4 +1,4 @@
-"""Fetching weights for people: a bar on a terminal, a line for what failed, the others still fetched."""
+"""Fetching for people: a bar on a terminal, a line for what failed, the others still fetched."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vitkd_bench.spec import Teacher, VitkdError
 
 INTERRUPTED = 130
+GOES_ON = "interrupted; what has arrived is kept, and the same command goes on from there"
 
 
 def fetch_weights(
@@ -29,7 +30,7 @@ def fetch_weights(
     cache, found, failed = WeightCache(), {}, {}
     for teacher in teachers:
         try:
-            with _bar(teacher.name) as watch:
+            with bar(teacher.name) as watch:
                 found[teacher.name] = cache.fetch(
                     teacher, backend, watch=watch, accept_new_hash=accept_new_hash
                 )
@@ -37,7 +38,7 @@ def fetch_weights(
             failed[teacher.name] = error
             say(f"failed: {error}")
         except KeyboardInterrupt:
-            say("interrupted; what has arrived is kept, and the same command goes on from there")
+            say(GOES_ON)
             raise typer.Exit(INTERRUPTED) from None
     return found, failed
 
@@ -49,11 +50,12 @@ def exit_code(failed: dict[str, VitkdError], *, some_came: bool) -> int:
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[Watch]:
+def bar(name: str) -> Iterator[Watch]:
+    """Show how much of a file has arrived; on a terminal only."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = stderr()
-    bar = Progress(
+    shown = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(),
@@ -62,6 +64,6 @@ def _bar(name: str) -> Iterator[Watch]:
         transient=True,
         disable=not console.is_terminal,
     )
-    task = bar.add_task(name, total=None)
-    with bar:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    task = shown.add_task(name, total=None)
+    with shown:
+        yield lambda done, total: shown.update(task, completed=done, total=total)

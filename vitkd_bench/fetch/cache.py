@@ -147,9 +147,9 @@ class WeightCache:
         from vitkd_bench.fetch.download import Remote, download
 
         target = self.folder / "files" / file.place
-        with _locked(target.with_name(f"{target.name}.lock")):
+        with locked(target.with_name(f"{target.name}.lock")):
             if again or not target.is_file():
-                _refuse_offline(where)
+                refuse_offline(where)
                 download(Remote(file.url, where, expected=expected), target, watch)
         return Arrived(target)
 
@@ -170,7 +170,7 @@ class WeightCache:
             changed_ns=state.st_mtime_ns,
         )
         location = source.location or ""
-        with _locked(self.lock_file.with_name(f"{self.lock_file.name}.lock")):
+        with locked(self.lock_file.with_name(f"{self.lock_file.name}.lock")):
             lock = WeightLock.read(self.lock_file)
             if not replaces:
                 check_hash(digest, _expected(name, source, lock.weights.get(location)), location)
@@ -200,7 +200,7 @@ def _state(name: str, source: Sought, lock: WeightLock | None) -> State:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Wait for a lock and hold it."""
     from vitkd_bench.records import Lock, this_process
 
@@ -218,11 +218,16 @@ def _hub_file(file: HubFile, expected: tuple[Expected, ...], where: str, watch: 
     here = in_hub_cache(file, where) if offline_by() else None
     if here:
         return here
-    _refuse_offline(where)
+    refuse_offline(where)
     return from_hub(file, expected, where, watch)
 
 
-def _refuse_offline(where: str) -> None:
+def refuse_offline(where: str) -> None:
+    """Refuse to go on where a setting forbids the network.
+
+    Raises:
+        WorldError: it does; names it.
+    """
     setting = offline_by()
     if setting:
         raise WorldError(f"{where}: not here, and {setting} forbids the network; fetch it where there is one")

@@ -25,7 +25,11 @@ TIMEOUT = 30.0  # seconds without a byte
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A file elsewhere. `fixed` says that its address never gives other bytes; `where` opens errors."""
+    """A file elsewhere. `fixed` says that its address never gives other bytes; `where` opens errors.
+
+    `kind` is what it holds; `by_hand` and `room` end sentences: what to do where it has to be brought by
+    hand, and where the disk is full.
+    """
 
     url: str
     where: str
@@ -33,10 +37,15 @@ class Remote:
     size: int | None = None
     fixed: bool = False
     expected: tuple[Expected, ...] = ()
+    kind: str = "weights"
+    by_hand: str = "give weights: FILE"
+    room: str = "VITKD_CACHE and HF_HOME say where weights are kept"
 
 
-def download(remote: Remote, target: Path, watch: Watch | None = None) -> None:
-    """Bring a file to `target`: checked, then renamed into place. One process at a time may do so.
+def download(remote: Remote, target: Path, watch: Watch | None = None) -> str:
+    """Bring a file to `target`: checked, then renamed into place; gives its SHA-256.
+
+    One process at a time may do so.
 
     What has arrived stands in `target` + `.part`. The next call goes on from there if the server says by its
     ETag or Last-Modified that the file is still the same, or the address is fixed.
@@ -51,14 +60,16 @@ def download(remote: Remote, target: Path, watch: Watch | None = None) -> None:
         part.parent.mkdir(parents=True, exist_ok=True)
     if remote.size is None or _size(part) != remote.size:
         patiently(lambda: _attempt(remote, part, watch), lambda: _size(part), remote.where)
+    digest = sha256_of(part)
     try:
-        check_hash(sha256_of(part), remote.expected, remote.where)
+        check_hash(digest, remote.expected, remote.where)
     except WorldError:
         _forget(part)
         raise
     with on_disk(target):
         part.replace(target)
     _forget(part)
+    return digest
 
 
 def _attempt(remote: Remote, part: Path, watch: Watch | None) -> None:
@@ -74,8 +85,8 @@ def _attempt(remote: Remote, part: Path, watch: Watch | None) -> None:
     with _opened(Request(remote.url, headers=headers), remote, part) as response:  # noqa: S310 - checked before
         start, total = _extent(response.status, response.headers, have)
         if response.headers.get_content_type() == "text/html":
-            raise BadInputError(f"{remote.where}: gives a web page, not weights (a login or a proxy?)")
-        _need_space(part, total, start, remote.where)
+            raise BadInputError(f"{remote.where}: gives a web page, not {remote.kind} (a login or a proxy?)")
+        _need_space(part, total, start, remote)
         if not start:
             _remember_validator(part, response.headers)
         _receive(response, part, start, total, watch)
@@ -135,7 +146,7 @@ def _refused(error: HTTPError, remote: Remote, part: Path) -> Exception:
         return BadInputError(f"{remote.where}: {said}: no right to read it")
     if error.code in {404, 410}:
         return BadInputError(
-            f"{remote.where}: {said}: no such file; download it by hand and give weights: FILE"
+            f"{remote.where}: {said}: no such file; download it by hand and {remote.by_hand}"
         )
     return WorldError(f"{remote.where}: {said}")
 
@@ -178,12 +189,12 @@ def _forget(part: Path) -> None:
         _validator_file(part).unlink(missing_ok=True)
 
 
-def _need_space(part: Path, total: int | None, start: int, where: str) -> None:
+def _need_space(part: Path, total: int | None, start: int, remote: Remote) -> None:
     free = shutil.disk_usage(part.parent).free
     if total is not None and total - start > free:
         raise WorldError(
-            f"{where}: disk full: {part.parent} has {free} bytes left, {total - start} are needed; "
-            "VITKD_CACHE and HF_HOME say where weights are kept"
+            f"{remote.where}: disk full: {part.parent} has {free} bytes left, {total - start} are needed; "
+            f"{remote.room}"
         )
 
 
