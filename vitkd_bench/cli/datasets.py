@@ -158,7 +158,7 @@ def conform_(
     names = registered_by(Path(what), DATASETS, none) if Path(what).suffix == ".py" else [what]
     entries = [DATASETS.get(name) for name in names]
     told = {entry.name: given(entry, settings or (), root, data_root) for entry in entries}
-    found = {entry.name: dataset_conformance(entry, *told[entry.name]) for entry in entries}
+    found = {entry.name: dataset_conformance(entry, *told[entry.name], fresh=True) for entry in entries}
     failed = show_checks("data set", found, as_json=as_json)
     say(f"{len(found)} data set(s), " + (f"{failed} check(s) do not hold" if failed else "all checks hold"))
     raise typer.Exit(int(failed > 0))

@@ -14,6 +14,7 @@ import torch
 
 from vitkd_bench.diagnose.dataset_bench import DatasetBench, of_parts, spread
 from vitkd_bench.diagnose.dataset_checks import how_to_get, some, whole_ids
+from vitkd_bench.diagnose.dataset_fresh import same_elsewhere
 from vitkd_bench.diagnose.dataset_images import look
 from vitkd_bench.diagnose.method_bench import in_words
 from vitkd_bench.diagnose.verdict import Check, kit_check
@@ -193,7 +194,7 @@ DATASET_CHECKS: dict[str, Callable[[DatasetBench], Iterator[str]]] = {
 
 
 def dataset_conformance(
-    entry: DatasetEntry, settings: Mapping[str, Any], roots: tuple[Path, ...]
+    entry: DatasetEntry, settings: Mapping[str, Any], roots: tuple[Path, ...], *, fresh: bool = False
 ) -> tuple[Check, ...]:
     """Run every check on one data set; one that fails is `refuse`, with the reason.
 
@@ -203,6 +204,7 @@ def dataset_conformance(
         entry: the data set.
         settings: plain data, as a suite gives it.
         roots: folders in which its files are looked for.
+        fresh: whether, if all else holds, another process is asked for the order too: some seconds.
 
     Raises:
         BadInputError: a setting is wrong.
@@ -213,12 +215,17 @@ def dataset_conformance(
         bench.known, bench.parts  # noqa: B018 - found here once; what cannot be opened is told once
     except Exception as error:  # noqa: BLE001  (a stranger's reader may raise anything; the finding says what)
         return (*found, *_unchecked(entry, in_words(error)))
-    return (*found, *(checked(name, bench) for name in DATASET_CHECKS if name != "facts"))
+    found += [checked(name, bench) for name in DATASET_CHECKS if name != "facts"]
+    if fresh and all(check.status == "pass" for check in found):
+        found.append(checked("fresh", bench, same_elsewhere))
+    return tuple(found)
 
 
-def checked(name: str, bench: DatasetBench) -> Check:
-    """Run one check by its name."""
-    check = DATASET_CHECKS[name]
+def checked(
+    name: str, bench: DatasetBench, check: Callable[[DatasetBench], Iterator[str]] | None = None
+) -> Check:
+    """Run one check, that of this name unless another is given."""
+    check = check or DATASET_CHECKS[name]
     try:
         wrong = list(check(bench))
     except Exception as error:  # noqa: BLE001  (a stranger's reader may raise anything; the finding says what)

@@ -59,7 +59,8 @@ def look(images: Images, index: int, channels: int) -> bytes | str:
 
 
 def _digest(images: Images, index: int, channels: int) -> bytes:
-    found, place = images.read(index), images.place(index)
+    found: object = images.read(index)  # a stranger's reader may give anything
+    place = images.place(index)
     if isinstance(found, bytes):
         opened(found, place)
         _refuse_channels(DECODED_CHANNELS, channels, place)
