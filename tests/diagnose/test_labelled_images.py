@@ -146,10 +146,10 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, folder: Path) -> None:
     """No such folder, not a tar, a folder of no class, a flat list without an index."""
     with pytest.raises(WorldError, match="no such folder"):
         read_labelled(tmp_path / "nowhere")
-    (tmp_path / "x.zip").write_bytes(b"")
-    with pytest.raises(BadInputError, match=r"x\.zip: neither a folder nor one of \.tar"):
-        read_labelled(tmp_path / "x.zip")
-    (folder / "x.zip").unlink()
+    (tmp_path / "x.rar").write_bytes(b"")
+    with pytest.raises(BadInputError, match=r"x\.rar: neither a folder nor one of \.tar"):
+        read_labelled(tmp_path / "x.rar")
+    (folder / "x.rar").unlink()
     (folder / "classes.json").write_text(json.dumps([{"name": "n0"}, {"name": "n1"}]))
     (folder / "images").mkdir()
     (folder / "n2").rename(folder / "images" / "n2")

@@ -58,7 +58,7 @@ def test_the_teacher_is_a_run_of_its_own(done: tuple[Plan, Store], preparations:
     assert 0 < record.metrics["val"]["top1"] < 1
     assert record.curve[1]["loss/labels"] < record.curve[0]["loss/labels"]
     assert record.cell.teacher == "quick/dinov2"
-    assert "the mlp of blocks 3 starts scaled by 0.5" in record.notes
+    assert "the mlp of blocks 3 is scaled by 0.5 throughout" in record.notes
     assert any("weights of the teacher" in note for note in record.notes)
 
 

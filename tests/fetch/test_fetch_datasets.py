@@ -130,7 +130,14 @@ def test_an_interrupted_command_goes_on(server: Server, theirs: Path, tmp_path: 
     content, hold = weights(3, 4), threading.Event()
     server.serve("/pets/annotations.tar.gz", content, cuts=[3 * 2**20], hold=hold)
     arguments = ["fetch", "their_pets", "--extension", str(theirs), "--to", str(tmp_path / "data")]
-    command = [sys.executable, "-c", "from vitkd_bench.cli import main; main()", "datasets", *arguments]
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell may ignore it
+    command = [
+        sys.executable,
+        "-c",
+        f"{heard}; from vitkd_bench.cli import main; main()",
+        "datasets",
+        *arguments,
+    ]
     own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     own["VITKD_CACHE"] = str(tmp_path / "cache")
     begun = subprocess.Popen(command, env=own, stderr=subprocess.PIPE, text=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vitkd_bench.datasets._cifar import register
+from vitkd_bench.datasets._cifar import CifarSettings, facts_of
+from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import PixelStats
 
 _NAMES = (
@@ -17,10 +18,13 @@ _NAMES = (
 )
 NAMES = tuple(_NAMES.split())
 
-register(
-    "cifar100",
-    NAMES,
-    PixelStats(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),  # of its train part
-    "cifar-100-python.tar.gz",
-    "cifar-100-python",
+DATASETS.register(
+    facts_of(
+        "cifar100",
+        NAMES,
+        PixelStats(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),  # of its train part
+        "cifar-100-python.tar.gz",
+        "cifar-100-python",
+    ),
+    CifarSettings,
 )
