@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-CORRUPTION_FAMILIES = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-    "speckle_noise",
-    "gaussian_blur",
-    "spatter",
-    "saturate",
-)
-"""Families of ImageNet-C (arXiv:1903.12261), made by `pipeline.corruptions`; without frost."""
+from vitkd_bench.spec.errors import BadInputError, nearest
 
+GROUPS: dict[str, tuple[str, ...]] = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+    "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
+}
+"""Families of ImageNet-C (arXiv:1903.12261) by the module of `pipeline.corruptions` that makes them.
+
+`extra` are those that the authors keep for validation. Frost is missing.
+"""
+
+FAMILIES = {family: group for group, families in GROUPS.items() for family in families}
 SEVERITIES = (1, 2, 3, 4, 5)
 
-CORRUPTIONS = tuple(f"{family}@{severity}" for family in CORRUPTION_FAMILIES for severity in SEVERITIES)
+CORRUPTIONS = tuple(f"{family}@{severity}" for family in FAMILIES for severity in SEVERITIES)
 """All of them, `family@severity`."""
 
 COLOUR_ONLY = ("saturate",)  # means nothing for one channel
@@ -39,6 +32,25 @@ SMALLEST = {
 
 Photographs change by less than one grey level on average (measured on six).
 """
+
+
+def parse_corruption(name: str) -> tuple[str, int]:
+    """Read `family@severity`.
+
+    Raises:
+        BadInputError: no such family or severity, with the nearest name.
+    """
+    family, _, severity = name.partition("@")
+    if family == "frost":
+        raise BadInputError(
+            f"corruption {name!r}: frost is made with photographs of its authors, which are not shipped; "
+            "take snow or fog"
+        )
+    if family not in FAMILIES:
+        raise BadInputError(f"unknown corruption {name!r}{nearest(family, FAMILIES)}")
+    if severity not in {str(level) for level in SEVERITIES}:
+        raise BadInputError(f"corruption {name!r}: its severity is 1 to 5: {family}@1 ... {family}@5")
+    return family, int(severity)
 
 
 def corruption_refused(family: str, severity: int, channels: int, side: int) -> str:

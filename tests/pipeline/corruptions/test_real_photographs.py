@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from vitkd_bench.contracts.taps import LOGITS
 from vitkd_bench.networks import ViTNetwork, load_teacher
-from vitkd_bench.pipeline.corruptions import FAMILIES, corrupt
+from vitkd_bench.pipeline.corruptions import corrupt
 from vitkd_bench.pipeline.decode import decode
 from vitkd_bench.pipeline.tree import open_files
 from vitkd_bench.registry import TEACHERS
+from vitkd_bench.spec.corruptions import FAMILIES
 
 COUNT = 20
 

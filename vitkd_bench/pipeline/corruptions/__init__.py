@@ -12,39 +12,22 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from vitkd_bench.spec import BadInputError, nearest
-from vitkd_bench.spec.corruptions import CORRUPTIONS, SEVERITIES, SMALLEST, corruption_refused
+from vitkd_bench.spec import BadInputError
+from vitkd_bench.spec.corruptions import CORRUPTIONS, FAMILIES, corruption_refused, parse_corruption
 
-__all__ = [
-    "CORRUPTIONS",
-    "FAMILIES",
-    "SEVERITIES",
-    "SMALLEST",
-    "corrupt",
-    "corruptions_for",
-    "parsed",
-]
+__all__ = ["CORRUPTIONS", "corrupt", "corruptions_for"]
 
 if TYPE_CHECKING:
     from vitkd_bench.pipeline.corruptions.pixels import Pixels
 
     Corruption = Callable[[Pixels, int], Pixels]
 
-GROUPS: dict[str, tuple[str, ...]] = {
-    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
-    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "fog", "brightness"),
-    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-    "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
-}
-"""Families by the module that they stand in; `extra` are those that the authors keep for validation."""
-
-FAMILIES = {family: group for group, families in GROUPS.items() for family in families}
-
 
 def corruptions_for(channels: int, side: int = 224) -> tuple[str, ...]:
     """List the names that square images of 1 or 3 channels and `side` pixels may ask for."""
-    return tuple(name for name in CORRUPTIONS if not corruption_refused(*parsed(name), channels, side))
+    return tuple(
+        name for name in CORRUPTIONS if not corruption_refused(*parse_corruption(name), channels, side)
+    )
 
 
 def corrupt(name: str) -> Corruption:
@@ -57,27 +40,8 @@ def corrupt(name: str) -> Corruption:
         BadInputError: no such family or severity, with the nearest name; or, from the function, images that
             it does not take.
     """
-    family, severity = parsed(name)
+    family, severity = parse_corruption(name)
     return partial(_corrupted, family, severity)
-
-
-def parsed(name: str) -> tuple[str, int]:
-    """Read `family@severity`.
-
-    Raises:
-        BadInputError: no such family or severity, with the nearest name.
-    """
-    family, _, severity = name.partition("@")
-    if family == "frost":
-        raise BadInputError(
-            f"corruption {name!r}: frost is made with photographs of its authors, which are not shipped; "
-            "take snow or fog"
-        )
-    if family not in FAMILIES:
-        raise BadInputError(f"unknown corruption {name!r}{nearest(family, FAMILIES)}")
-    if severity not in {str(level) for level in SEVERITIES}:
-        raise BadInputError(f"corruption {name!r}: its severity is 1 to 5: {family}@1 ... {family}@5")
-    return family, int(severity)
 
 
 def _corrupted(family: str, severity: int, image: Pixels, key: int) -> Pixels:
