@@ -208,7 +208,9 @@ def test_what_is_skipped_is_said(folder: Path) -> None:
             {"evaluate": ["test", "imagenet_z"]},
             "evaluate: unknown split 'imagenet_z'; did you mean 'imagenet_",
         ),
-        ({"evaluate": ["folder/fog@6"]}, "evaluate: unknown split 'folder/fog@6'; did you mean 'folder/fog@"),
+        ({"evaluate": ["folder/fog@6"]}, "evaluate: folder/fog@6: .* its severity is 1 to 5"),
+        ({"evaluate": ["folder/frost@3"]}, "frost is made with photographs of its authors"),
+        ({"evaluate": ["folder/foog@3"]}, "unknown corruption 'foog@3'; did you mean 'fog'"),
         ({"evaluate": ["folder/gaussian_blur@1"]}, "gaussian_blur@1: at 32 px it changes nothing"),
         ({"evaluate": ["digits"]}, "digits is no shift set"),
         ({"evaluate": [{"name": "shift_folder", "test": "dim"}]}, "shares no two classes with folder"),
@@ -257,8 +259,26 @@ def test_a_map_that_contradicts_itself_is_refused_before_training(
         planned(folder, evaluate=["test", dim])
 
 
+def test_a_data_set_is_called_as_the_suite_calls_it(folder: Path) -> None:
+    """`colours/fog@3` is the fog of the data set that stands in the suite `as: colours`."""
+    plan = planned(folder, datasets=[{**SUITE["datasets"][0], "as": "colours"}], evaluate=["colours/fog@3"])
+    assert set(plan.evaluate["folder"]) == {"val", "folder/fog@3"}
+
+
+def test_files_that_are_not_here_make_no_split_unknown(folder: Path) -> None:
+    """With a mistyped folder the refusal names that folder, not the corruption that is asked for."""
+    data = {**SUITE["datasets"][0], "test": "tset"}
+    plan = planned(folder, datasets=[data], evaluate=["test", "folder/fog@3"])
+    assert {refusal.kind for refusal in plan.refusals} == {"not_fetched"}
+    assert all("'tset'" in refusal.reason for refusal in plan.refusals)
+
+
 def test_an_absent_shift_set_is_planned_and_named(folder: Path) -> None:
     """Where its files are not here the rest is planned, and the plan says what is missing."""
     plan = planned(folder, evaluate=["test", "imagenet_a"], methods=["none"])
     assert "imagenet_a" in plan.absent
     assert plan.splits_of(next(iter(plan.runs))) == ("val", "test")
+    trained(folder, plan)
+    write_report([folder / "out"], folder / "report")
+    for name in ("leaderboard.md", "index.html"):
+        assert "not evaluated on imagenet_a" in (folder / "report" / name).read_text()

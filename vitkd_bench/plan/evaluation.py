@@ -9,7 +9,7 @@ from vitkd_bench.plan.inventory import Inventory
 from vitkd_bench.plan.suite_file import SuiteFile
 from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import BadInputError, ResolvedDataset, Run, nearest
-from vitkd_bench.spec.corruptions import CORRUPTIONS, corruption_refused
+from vitkd_bench.spec.corruptions import CORRUPTIONS, corruption_refused, parse_corruption
 from vitkd_bench.spec.shift_map import contradiction, map_classes
 
 
@@ -35,8 +35,10 @@ def planned_evaluation(suite_file: SuiteFile, inventory: Inventory, runs: Iterab
     datasets = [data for data in inventory.datasets.values() if isinstance(data, ResolvedDataset)]
     shift_sets = {k: v for k, v in inventory.shift_sets.items() if isinstance(v, ResolvedDataset)}
     absent = {k: v for k, v in inventory.shift_sets.items() if isinstance(v, str)}
-    named = [one for one in asked or () if isinstance(one, str) and one not in inventory.shift_sets]
-    _refuse_unknown(named, inventory, suite_file)
+    named = [_by_name(one, suite_file) for one in asked or () if isinstance(one, str)]
+    named = [one for one in named if one not in inventory.shift_sets]
+    for split in named:
+        _refuse_unknown(split, suite_file)
     shown = {(run.dataset.name, run.student.image_size): run.dataset.channels for run in runs}
     for (name, side), channels in shown.items():
         made = [split.partition("/")[2] for split in named if split.startswith(f"{name}/")]
@@ -55,28 +57,39 @@ def _splits(dataset: ResolvedDataset, wanted: set[str] | None) -> tuple[str, ...
     return tuple(split for split in dict.fromkeys(["test", *own, *made]) if split in wanted)
 
 
-def _refuse_unknown(named: Iterable[str], inventory: Inventory, suite_file: SuiteFile) -> None:
-    known = {"test", *(entry.name for entry in DATASETS if entry.facts.role == "shift")}
-    names: set[str] = set()
-    for data in inventory.datasets.values():
-        if isinstance(data, ResolvedDataset):
-            names.add(data.name)
-            known |= {f"{data.name}/{shift}" for shift in data.shifts}
-    made = {f"{name}/{corruption}" for name in names for corruption in CORRUPTIONS}
-    for split in named:
-        if split not in known | made:
-            raise BadInputError(
-                f"{suite_file.path}: evaluate: unknown split {split!r}{nearest(split, known | made)}"
-            )
+def _by_name(split: str, suite_file: SuiteFile) -> str:
+    """Write `birds/fog@3` as `folder/fog@3`, where the suite calls the data set `folder` so (`as: birds`)."""
+    label, slash, shift = split.partition("/")
+    names = {entry.label: entry.name for entry in suite_file.suite.datasets}
+    return f"{names[label]}/{shift}" if slash and label in names else split
+
+
+def _refuse_unknown(split: str, suite_file: SuiteFile) -> None:
+    """Refuse a split that no data set of the suite has, whether its files are at hand or not."""
+    names = dict.fromkeys(entry.name for entry in suite_file.suite.datasets)
+    own = [f"{name}/{shift}" for name in names for shift in DATASETS.get(name).facts.shifts]
+    known = ["test", *own, *(entry.name for entry in DATASETS if entry.facts.role == "shift")]
+    if split in known:
+        return
+    name, _, shift = split.partition("/")
+    if name in names and "@" in shift:
+        try:
+            parse_corruption(shift)
+        except BadInputError as error:
+            raise BadInputError(f"{suite_file.path}: evaluate: {split}: {error}") from None
+        return
+    made = [f"{name}/{corruption}" for name in names for corruption in CORRUPTIONS]
+    raise BadInputError(
+        f"{suite_file.path}: evaluate: unknown split {split!r}{nearest(split, [*known, *made])}"
+    )
 
 
 def _refuse_pointless(named: Iterable[str], channels: int, side: int, suite_file: SuiteFile) -> None:
     """Refuse a corruption that would leave images of this size, or of one channel, as they are."""
     for corruption in named:
-        family, _, severity = corruption.partition("@")
         if corruption not in CORRUPTIONS:
             continue
-        if why := corruption_refused(family, int(severity), channels, side):
+        if why := corruption_refused(*parse_corruption(corruption), channels, side):
             raise BadInputError(f"{suite_file.path}: evaluate: {corruption}: {why}")
 
 

@@ -127,6 +127,7 @@ def build_board(folders: Sequence[Path], out: Path) -> Board:
     damage = [
         f"damaged, not counted: {Path(s.split(': ')[0]).name}: {s.partition(': ')[2]}" for s in _damage(found)
     ]
+    absent = [f"not evaluated on {name}: {why}" for p in found.plans for name, why in p.absent.items()]
     return Board(
         title=" + ".join(dict.fromkeys(plan.suite for plan in found.plans)),
         rows=tuple(rows),
@@ -137,7 +138,7 @@ def build_board(folders: Sequence[Path], out: Path) -> Board:
         counts=_counts(found),
         protocols=_protocols(found, rows),
         provenance=_provenance(found),
-        notes=(*found.notes, *damage),
+        notes=(*found.notes, *absent, *damage),
         links=_links(found, out),
         searches=tuple(search_rows(found)),
         control_names=tuple(sorted({n for p in found.plans for n, m in p.methods.items() if m.control_of})),
