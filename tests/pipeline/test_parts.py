@@ -84,6 +84,18 @@ def test_a_long_tail_is_drawn_of_train_alone(birds: Path) -> None:
     assert set(long.train.ids) < set(short.train.ids) < set(whole.train.ids)
 
 
+def test_a_long_tail_of_classes_that_differ_asks_for_a_number(birds: Path) -> None:
+    """Its first class cannot be guessed; with a number, what a class lacks is told by that class."""
+    for i in range(4):
+        (birds / "train" / "crane" / f"{i}.png").unlink()
+    with pytest.raises(BadInputError, match=r"long_tail: classes have 5 to 9 .* per_class says how many"):
+        opened(birds, **tail(3))
+    with pytest.raises(BadInputError, match=r"subset\.long_tail: 6 asked for, but class 'crane' has 5"):
+        opened(birds, subset={"long_tail": 3, "per_class": 6})
+    counts = np.bincount(opened(birds, subset={"long_tail": 2, "per_class": 4}).train.labels)
+    assert counts.tolist() == [4, 2, 2]
+
+
 def tail(factor: float) -> dict[str, Any]:
     """A subset with a long tail."""
     return {"subset": {"long_tail": factor}}
@@ -109,6 +121,8 @@ def test_images_are_skipped_by_name_and_counted(birds: Path) -> None:
         ({"val": {"per_class": 2, "share": 0.1}}, "per_class or share, one of the two"),
         ({"val": {}}, "per_class or share, one of the two"),
         ({"val": {"share": 1.0}}, "val.share"),
+        ({"test": {"share": 1.5}}, r"^test\.share: Input should be less than 1, got 1\.5"),
+        ({"test": {"shar": 0.5}}, r"^test\.shar: unknown field; did you mean 'share'"),
         ({"subset": {"long_tail": 1.0}}, "subset.long_tail"),
         ({"decode": "twice"}, "decode"),
     ],

@@ -161,7 +161,7 @@ def _drawn(part: Part, settings: DatasetSettings, names: Sequence[str]) -> Part:
         return part
     by_class = _by_class(part, len(names))
     counts = drawn_counts([len(ids) for ids in by_class], subset)
-    stays = set()
+    stays, field = set(), "subset.long_tail" if subset.long_tail else "subset.per_class"
     for name, ids, count in zip(names, by_class, counts, strict=True):
-        stays.update(draw(ids, count, subset.seed, name))
+        stays.update(draw(ids, count, subset.seed, name, field))
     return _with_ids(part, stays)

@@ -46,15 +46,25 @@ def drawn_counts(sizes: Sequence[int], subset: Subset | None) -> list[int | None
     """Count what `subset` draws of each class that has `sizes` training images; None for all of them.
 
     A long tail falls from the first class to the last (`spec.Subset`); no class is left without an image.
+
+    Raises:
+        BadInputError: a long tail of classes that differ in size, without a number for the first of them.
     """
     if subset is None or subset.long_tail is None:
         return [subset.per_class if subset else None] * len(sizes)
-    most = subset.per_class or min(sizes)
+    if subset.per_class is None and min(sizes) != max(sizes):
+        raise BadInputError(
+            f"subset.long_tail: classes have {min(sizes)} to {max(sizes)} training images (val taken off); "
+            "per_class says how many the first one keeps"
+        )
+    most = subset.per_class or sizes[0]
     steps = max(1, len(sizes) - 1)
     return [max(1, int(most * subset.long_tail ** (-k / steps))) for k in range(len(sizes))]
 
 
-def draw(ids: Sequence[str], count: int | None, seed: int, class_name: str) -> list[str]:
+def draw(
+    ids: Sequence[str], count: int | None, seed: int, class_name: str, field: str = "subset.per_class"
+) -> list[str]:
     """Draw `count` of one class's training ids, all if it is None, in their former order.
 
     A larger draw contains the smaller one of the same seed, so data set sizes can be compared.
@@ -66,7 +76,7 @@ def draw(ids: Sequence[str], count: int | None, seed: int, class_name: str) -> l
         return list(ids)
     if count > len(ids):
         raise BadInputError(
-            f"subset.per_class: {count} asked for, but class {class_name!r} has {len(ids)} "
+            f"{field}: {count} asked for, but class {class_name!r} has {len(ids)} "
             "training images (val taken off)"
         )
     taken = set(hash_order(ids, "subset", seed)[:count])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -69,9 +70,8 @@ def validation_line(error: ValidationError) -> str:
 def _one_line(
     model: type[BaseModel], error: ValidationError, where: str, lines: Mapping[tuple[Any, ...], int]
 ) -> str:
-    # an unknown field explains a missing one beside it, so it comes first
-    first = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    path = tuple(first["loc"])
+    first = min(error.errors(include_url=False), key=_less_telling)
+    path = tuple(part for part in first["loc"] if not _is_alternative(part))
     field = ".".join(str(part) for part in path)
     line = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), None)
     place = f"{where}:{line}" if where and line else where
@@ -85,6 +85,20 @@ def _one_line(
     elif not isinstance(first["input"], dict | list):
         message = f"{message}, got {first['input']!r}"
     return ": ".join(part for part in (place, field, message) if part)
+
+
+def _less_telling(error: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Put first what says most: an unknown field before a missing one, and of a mapping what is wrong in it.
+
+    Where a text or a mapping may stand, a mapping is also told to be no text.
+    """
+    no_text = error["type"] == "string_type" and isinstance(error["input"], dict)
+    return error["type"] != "extra_forbidden", no_text
+
+
+def _is_alternative(part: int | str) -> bool:
+    """Say whether a part of a path is pydantic's name for one of the types that may stand there."""
+    return isinstance(part, str) and re.fullmatch(r"(constrained|function)-.*|[A-Z]\w*", part) is not None
 
 
 def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

@@ -21,7 +21,7 @@ class Subset(Frozen):
     """A part of a data set: the first `classes` (or those named), `per_class` training images of each.
 
     `long_tail` is the imbalance factor of an exponential long tail: of K classes the first keeps n images and
-    class k keeps n x factor^(-k / (K - 1)), where n is `per_class`, or what every class has (Cui et al.,
+    class k keeps n x factor^(-k / (K - 1)), where n is `per_class`, or what all classes have (Cui et al.,
     arXiv:1901.05555, section 5.1). Images are drawn by `seed`, once, for all runs: a subset is a data set,
     not a source of noise.
     """
