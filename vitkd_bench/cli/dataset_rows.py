@@ -19,10 +19,17 @@ def is_here(entry: DatasetEntry, roots: tuple[Path, ...]) -> bool | None:
         return None if any(field.is_required() for field in entry.settings.model_fields.values()) else True
     folder, *files = ([name.strip() for name in line.split("|")] for line in facts.files)
     return any(
-        any((root / name).exists() for name in folder)
+        any(_holds_files(root / name) for name in folder)
         or (bool(files) and all(any((root / name).exists() for name in line) for line in files))
         for root in roots
     )
+
+
+def _holds_files(folder: Path) -> bool:
+    """Say whether a folder holds anything but what a broken fetch leaves: locks and parts of files."""
+    if not folder.is_dir():
+        return folder.exists()
+    return any(not (one.name.startswith(".") or one.suffix == ".part") for one in folder.iterdir())
 
 
 def here_in_words(entry: DatasetEntry, roots: tuple[Path, ...]) -> str:
