@@ -10,6 +10,8 @@ import inspect
 import sys
 from pathlib import Path
 
+from made_page import write_or_check
+
 from vitkd_bench.registry import DATASETS, DatasetEntry
 from vitkd_bench.spec import Dataset, DatasetSettings
 
@@ -106,14 +108,7 @@ def _notes(entry: DatasetEntry) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Write or check the page; the exit status."""
-    text = page()
-    if arguments == ["--check"]:
-        stale = not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text
-        print(f"{PAGE.name} is stale: run {REFRESH}" if stale else f"{PAGE.name} is up to date")
-        return int(stale)
-    PAGE.write_text(text, encoding="utf-8")
-    print(PAGE)
-    return 0
+    return write_or_check(PAGE, page(), REFRESH, arguments)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import get_args
 
+from made_page import write_or_check
+
 from vitkd_bench.contracts import CellFacts
 from vitkd_bench.pipeline import resolve_dataset
 from vitkd_bench.plan import MAKERS
@@ -289,14 +291,7 @@ def _experimental() -> Iterator[str]:
 
 def main(arguments: list[str]) -> int:
     """Write or check the page; the exit status."""
-    text = page()
-    if arguments == ["--check"]:
-        stale = not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text
-        print(f"{PAGE.name} is stale: run {REFRESH}" if stale else f"{PAGE.name} is up to date")
-        return int(stale)
-    PAGE.write_text(text, encoding="utf-8")
-    print(PAGE)
-    return 0
+    return write_or_check(PAGE, page(), REFRESH, arguments)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +14,9 @@ from vitkd_bench.registry import DATASETS
 
 
 @pytest.fixture(scope="module")
-def script(root: Path) -> ModuleType:
+def script() -> ModuleType:
     """The script that makes the page."""
-    specification = importlib.util.spec_from_file_location("datasets_page", root / "scripts/datasets_page.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return importlib.import_module("datasets_page")
 
 
 def test_the_page_is_up_to_date(root: Path, script: ModuleType) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 import subprocess
 import sys
@@ -25,14 +25,9 @@ def _own_methods_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def script(root: Path) -> ModuleType:
+def script() -> ModuleType:
     """The script that makes the page."""
-    specification = importlib.util.spec_from_file_location("methods_page", root / "scripts/methods_page.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return importlib.import_module("methods_page")
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,14 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from vitkd_bench.contracts import Images
 from vitkd_bench.pipeline.images import ArchiveImages, ChosenImages, FolderImages
+from vitkd_bench.pipeline.members import member_name
 from vitkd_bench.pipeline.tar_index import indexed
 from vitkd_bench.pipeline.zips import ZipImages
 from vitkd_bench.spec import WorldError, nearest
@@ -226,7 +227,8 @@ def member_spans(path: Path, stream: BinaryIO) -> dict[str, tuple[int, int]]:
         raise WorldError(f"{path}: the archive ends early or holds nothing; fetch it again")
     spans: dict[str, tuple[int, int]] = {}
     for member in members:
-        name = _inside(path, member)
+        plain = (member.isreg() or member.isdir()) and not member.issparse()
+        name = member_name(path, member.name, plain=plain)
         if member.isdir():
             continue
         if name in spans:
@@ -262,15 +264,6 @@ def _ends_early(stream: BinaryIO, last: tarfile.TarInfo) -> bool:
     """Say whether the last member's data, or the block of zeros that has to follow it, is cut off."""
     end = last.offset_data + -(-last.size // 512) * 512
     return stream.seek(0, io.SEEK_END) < end + 512
-
-
-def _inside(path: Path, member: tarfile.TarInfo) -> str:
-    pure = PurePosixPath(member.name)
-    if pure.is_absolute() or ".." in pure.parts:
-        raise WorldError(f"{path}: member {member.name!r} leads outside the archive; it is not read")
-    if not (member.isreg() or member.isdir()) or member.issparse():
-        raise WorldError(f"{path}: member {member.name!r} is a link or a device; only plain files are read")
-    return pure.as_posix()
 
 
 def _shown(name: str) -> bool:

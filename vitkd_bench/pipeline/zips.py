@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from vitkd_bench.pipeline.members import member_name
 from vitkd_bench.spec import WorldError
 
 MEMBER_AT_MOST = 1 << 30
@@ -78,14 +79,10 @@ class ZipImages:
 
 
 def _inside(path: Path, member: zipfile.ZipInfo) -> str:
-    pure = PurePosixPath(member.filename)
-    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in member.filename:
-        raise WorldError(f"{path}: member {member.filename!r} leads outside the archive; it is not read")
-    if stat.S_IFMT(member.external_attr >> 16) not in {0, stat.S_IFREG, stat.S_IFDIR}:
-        raise WorldError(
-            f"{path}: member {member.filename!r} is a link or a device; only plain files are read"
-        )
-    return pure.as_posix()
+    name = member.filename
+    plain = stat.S_IFMT(member.external_attr >> 16) in {0, stat.S_IFREG, stat.S_IFDIR}
+    inside = bool(PurePosixPath(name).parts) and "\\" not in name
+    return member_name(path, name, plain=plain, inside=inside)
 
 
 def _span(path: Path, member: zipfile.ZipInfo) -> tuple[int, ...]:
