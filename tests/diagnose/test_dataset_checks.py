@@ -250,10 +250,15 @@ def test_root_is_the_folder_or_what_holds_it(tmp_path: Path, vitkd: Vitkd, *, ne
 
 def test_lists_say_what_is_here(tmp_path: Path, vitkd: Vitkd) -> None:
     """A folder under the data root is here; own files and none needed are told apart; facts are shown."""
-    (tmp_path / "oxford-iiit-pet").mkdir()
+    write("pets", "folder", tmp_path)
+    broken = tmp_path / "flowers102"  # as a fetch that failed leaves it
+    broken.mkdir()
+    (broken / ".102flowers.tgz.lock").touch()
+    (broken / "102flowers.tgz.part").write_bytes(b"half")
     rows = {
         one["name"]: one["here"] for one in json.loads(vitkd("list", "--data-root", tmp_path, "--json")[1])
     }
+    assert rows["flowers102"] is False
     assert [rows[name] for name in ("pets", "imagenet1k", "folder", "digits")] == [True, False, None, True]
     listed = vitkd("list", "--data-root", tmp_path)[1].splitlines()
     assert next(line for line in listed if line.startswith(" pets")).endswith("yes")
