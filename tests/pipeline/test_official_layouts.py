@@ -63,7 +63,7 @@ def test_every_form_gives_the_same_split(name: str, tmp_path: Path) -> None:
         root = tmp_path / form
         root.mkdir()
         written = write(name, form, root)
-        if name in {"folder", "shift_folder", "webdataset"}:
+        if name in {"folder", "shift_folder", "webdataset"} or form == "apart":
             continue  # forms of these hold other settings, hence other sets
         hashes.add(
             open_splits(resolve_dataset(DATASETS.get(name), written.settings, (root,)), (root,), 8).split_hash

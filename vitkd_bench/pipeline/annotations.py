@@ -105,15 +105,15 @@ def part_of_annotations(
     return Part(files.chosen(stored), labels, tuple(names), prefix)
 
 
-def agreeing(train: Annotations, test: Annotations) -> None:
-    """Hold two files to the same categories, and to no image in both.
+def agreeing(train: Annotations, test: Annotations, *, apart: bool = False) -> None:
+    """Hold two files to the same categories, and to no image in both; `apart`: images lie in two places.
 
     Raises:
         WorldError: they differ, or share an image; names it.
     """
     if train.categories != test.categories:
         raise WorldError(f"{test.where}: its categories are not those of {train.where}")
-    if both := sorted(train.labels.keys() & test.labels.keys()):
+    if not apart and (both := sorted(train.labels.keys() & test.labels.keys())):
         raise WorldError(f"{test.where}: {both[0]!r} stands in {train.where} too; {len(both)} images do")
 
 

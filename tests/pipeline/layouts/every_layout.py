@@ -20,7 +20,11 @@ LAYOUTS: dict[str, dict[str, Write]] = {
     "flowers102": {"folder": small_sets.flowers_folder, "archive": small_sets.flowers_archive},
     "pets": {"folder": small_sets.pets_folder, "archives": small_sets.pets_archives},
     "inaturalist2021_mini": {"folder": inaturalist.mini_folder, "archives": inaturalist.mini_archives},
-    "annotated": {"folder": inaturalist.annotated_folder, "archive": inaturalist.annotated_archive},
+    "annotated": {
+        "folder": inaturalist.annotated_folder,
+        "archive": inaturalist.annotated_archive,
+        "apart": inaturalist.annotated_apart,
+    },
     "folder": {
         "folders": own_sets.class_folders,
         "archives": own_sets.class_archives,

@@ -107,6 +107,22 @@ def annotated_archive(root: Path) -> Written:
     return _annotated(root, "images.tar.xz")
 
 
+def annotated_apart(root: Path) -> Written:
+    """Images of test in a folder of their own, under the names that those of train have too."""
+    keys = [str(i) for i in IDS]
+    whole = {part: named(keys, count, part + "/{key}_{n}.jpg") for part, count in (("train", 6), ("test", 2))}
+    parts = {
+        part: {name.removeprefix(f"{part}/"): sample for name, sample in samples.items()}
+        for part, samples in whole.items()
+    }
+    for part, samples in parts.items():
+        write_files(root, below(f"{part}_images", {name: data for name, (_, data) in samples.items()}))
+    texts = _json(parts)
+    write_files(root, {"train.json": texts["train"], "test.json": texts["val"]})
+    folders = {"images": "train_images", "test_images": "test_images"}
+    return Written({**folders, "train": "train.json", "test": "test.json", "val": {"per_class": 2}}, whole)
+
+
 def _annotated(root: Path, images: str) -> Written:
     parts = drawn("all", "all")
     texts = _json(parts)

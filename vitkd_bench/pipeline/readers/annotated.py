@@ -13,7 +13,10 @@ from vitkd_bench.spec import BadInputError, Dataset, DatasetSettings
 
 
 class AnnotatedReader:
-    """Reads `train` and `test` of `AnnotatedSettings`; an id is the file name that the annotations give."""
+    """Reads `train` and `test` of `AnnotatedSettings`; an id is the file name that the annotations give.
+
+    Where test's images lie apart, `train/` or `test/` stands before it.
+    """
 
     def classes(
         self, facts: Dataset, settings: DatasetSettings, roots: tuple[Path, ...]
@@ -30,10 +33,13 @@ class AnnotatedReader:
         own = _own(settings)
         train, test = _annotations(own, roots, facts.name)
         files = open_files(find(own.images, "images", roots, facts.name))
-        other = files
-        if own.test_images is not None:
-            other = open_files(find(own.test_images, "test_images", roots, facts.name))
-        return {"train": part_of_annotations(train, files), "test": part_of_annotations(test, other)}
+        if not _apart(own):
+            return {"train": part_of_annotations(train, files), "test": part_of_annotations(test, files)}
+        other = open_files(find(str(own.test_images), "test_images", roots, facts.name))
+        return {
+            "train": part_of_annotations(train, files, "train/"),
+            "test": part_of_annotations(test, other, "test/"),
+        }
 
 
 READER = AnnotatedReader()
@@ -44,8 +50,12 @@ def _annotations(
 ) -> tuple[Annotations, Annotations]:
     paths = (find(own.train, "train", roots, dataset), find(own.test, "test", roots, dataset))
     train, test = (parse_annotations(read_bytes(path), str(path)) for path in paths)
-    agreeing(train, test)
+    agreeing(train, test, apart=_apart(own))
     return train, test
+
+
+def _apart(own: AnnotatedSettings) -> bool:
+    return own.test_images not in {None, own.images}
 
 
 def _own(settings: DatasetSettings) -> AnnotatedSettings:
