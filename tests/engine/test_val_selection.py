@@ -32,6 +32,12 @@ def run_whole(plan: Plan, store: Store, preparations: Preparations, asked: Itera
     return [records[id_] for id_ in sorted(plan.runs)]
 
 
+def stopping_at(time: int) -> PackOptions:
+    """Options that stop a pack when it asks for the `time`-th time, with a checkpoint an epoch."""
+    asked = count(1)
+    return PackOptions(should_stop=lambda: next(asked) >= time, checkpoint_s=0.0)
+
+
 @pytest.fixture(scope="module")
 def unsteady(plan_of: PlanOf) -> Plan:
     """Two runs whose accuracy on val rises and falls."""
@@ -56,9 +62,7 @@ def test_val_chooses_and_the_last_epoch_is_reported(
 
     resumed, times = Store(tmp_path / "resumed"), next(asked) // len(unsteady.packs)
     for pack in unsteady.packs:
-        left = iter(range(times - 1))
-        options = PackOptions(should_stop=lambda left=left: next(left, None) is None, checkpoint_s=0.0)
         with pytest.raises(Interrupted):
-            run_pack(unsteady, pack, resumed, preparations, options)
+            run_pack(unsteady, pack, resumed, preparations, stopping_at(times - 1))
     again = run_whole(unsteady, resumed, preparations, count())
     assert [record.result() for record in again] == [record.result() for record in records]
