@@ -49,8 +49,6 @@ images are: `once`, kept in memory, or `anew`, each time that they are shown.
 - **Readers are ours.** torchvision's and timm's unpack archives, sort folders as text, follow the order
   of a disk, or have no split for these layouts; each data set says below where one of them would not
   do.
-
-## All of them
 """
 
 COLUMNS = ("name", "title", "role", "classes", "images", "decoded", "licence")
@@ -61,7 +59,9 @@ def page() -> str:
     rows = [_row(entry.facts) for entry in DATASETS]
     lines = [COLUMNS, tuple("---" for _ in COLUMNS), *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([INTRODUCTION, table, "", *(_section(entry) for entry in DATASETS)])
+    settings = _settings(DatasetSettings, list(DatasetSettings.model_fields))
+    every = ["## Settings of every data set", "", *settings, "", "## All of them", ""]
+    return "\n".join([INTRODUCTION, *every, table, "", *(_section(entry) for entry in DATASETS)])
 
 
 def _row(facts: Dataset) -> tuple[str, ...]:
@@ -99,11 +99,21 @@ def _alternatives(line: str) -> str:
 
 
 def _notes(entry: DatasetEntry) -> list[str]:
-    """Give the notes, and what its own settings are."""
+    """Give the notes, and what is said of its own settings."""
     own = entry.settings
     said = inspect.getdoc(own) if own is not DatasetSettings else ""
     texts = [entry.facts.notes, " ".join((said or "").split())]
-    return [line for text in texts if text for line in (text, "")]
+    lines = [line for text in texts if text for line in (text, "")]
+    settings = _settings(own, [name for name in own.model_fields if name not in DatasetSettings.model_fields])
+    return [*lines, *settings, ""] if settings else lines
+
+
+def _settings(model: type[DatasetSettings], names: list[str]) -> list[str]:
+    fields = {name: model.model_fields[name] for name in names}
+    return [
+        f"- `{name}`{' (has to be given)' if field.is_required() else ''}: {field.description}"
+        for name, field in fields.items()
+    ]
 
 
 def main(arguments: list[str]) -> int:

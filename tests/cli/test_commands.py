@@ -140,7 +140,9 @@ def test_data_that_are_not_here_are_no_slip_of_the_suite(
 
 def test_debug_shows_where(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """VITKD_DEBUG=1 adds the traceback, and without it there is none."""
-    assert "Traceback" not in vitkd(capsys, "teachers", "show", "nobody").err
+    told = vitkd(capsys, "teachers", "show", "nobody").err
+    assert "Traceback" not in told
+    assert "--extension FILE names a file of your own that registers one" in told
     monkeypatch.setenv("VITKD_DEBUG", "1")
     assert "Traceback" in vitkd(capsys, "teachers", "show", "nobody").err
 
@@ -152,7 +154,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert vitkd(capsys, "--version").out == f"{version('vitkd_bench')}\n"
 
 
-@pytest.mark.parametrize("group", ["teachers", "methods", "datasets"])
+@pytest.mark.parametrize("group", ["teachers", "methods", "datasets", "recipes"])
 def test_lists_and_entries_agree(capsys: pytest.CaptureFixture[str], group: str) -> None:
     """Whatever a list names can be shown, for people and in JSON."""
     listed = json.loads(vitkd(capsys, group, "list", "--json").out)

@@ -49,6 +49,12 @@ def test_facts_are_stated(entry: DatasetEntry) -> None:
     assert callable(reader.parts)
 
 
+def test_settings_are_told(entry: DatasetEntry) -> None:
+    """What each setting means is said where it is defined."""
+    for name, field in entry.settings.model_fields.items():
+        assert field.description, name
+
+
 def test_facts_fit_each_other(entry: DatasetEntry) -> None:
     """Classes are counted and told apart; parts are those of the role; files say how they may be had."""
     facts = entry.facts

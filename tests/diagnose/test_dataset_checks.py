@@ -225,6 +225,16 @@ def test_skipping_what_is_unreadable_makes_it_sound(birds: Path, vitkd: Vitkd) -
     assert "1 skipped" in out
 
 
+def test_a_list_to_skip_is_written_where_one_is_needed(birds: Path, vitkd: Vitkd) -> None:
+    """Into a folder that is there, and not where nothing has to be skipped."""
+    code, _, err = vitkd(*of_birds(birds), "--write-skip", birds / "none" / "skip.txt")
+    assert (code, (birds / "none").exists()) == (2, False)
+    assert f"--write-skip {birds}/none: no such folder" in err
+    code, _, err = vitkd(*of_birds(birds), "--write-skip", birds / "skip.txt")
+    assert (code, (birds / "skip.txt").exists()) == (0, False)
+    assert "no image has to be skipped" in err
+
+
 def test_the_answer_in_json(birds: Path, vitkd: Vitkd) -> None:
     """Checks, sizes, hash, unreadable images and copies, whole."""
     (birds / "test/heron/0.jpg").write_bytes(b"")
@@ -267,7 +277,9 @@ def test_lists_say_what_is_here(tmp_path: Path, vitkd: Vitkd) -> None:
         "1,000",
         "train 1,281,167, test 50,000",
         "register at",
-        "{'per_class': 10}",
+        "{per_class: 10}",
+        "once | anew",
+        "how val is carved from train",
         "ILSVRC2012_img_val.tar",
     ):
         assert text in shown

@@ -204,7 +204,7 @@ def shuffled(images, labels, ids):
         ("channels=1,", 'channels=1, files=("bars",),', "facts", "neither fetch nor manual"),
         ("channels=1,", 'channels=1, shifts=("wobble",),', "shifts", "wobble"),
         ('split_rule="', 'role="shift", split_rule="', "parts", "a shift set has ['test']"),
-        ("return {", 'raise OSError("no such disk"); return {', "classes", "OSError: no such disk"),
+        ("return {", 'raise OSError("no disk"); return {', "classes", "theirs.py:20: OSError: no disk"),
     ],
 )
 def test_what_is_broken_is_named(tested: Tested, replaced: str, by: str, check: str, said: str) -> None:

@@ -119,6 +119,8 @@ def test_by_hand_is_said(tmp_path: Path, vitkd: Vitkd) -> None:
     assert (code, "register at https://image-net.org" in out) == (1, True)
     assert json.loads(vitkd("fetch", "imagenet1k", "--json")[1])["manual"].startswith("register at")
     assert vitkd("fetch", "folder", "--to", tmp_path)[0] == 1
+    code, out, _ = vitkd("fetch", "digits")
+    assert (code, out) == (0, "digits: needs none; it comes with a library\n")
     code, out, err = vitkd("fetch", "pets")
     assert (code, out) == (2, "")
     assert "--to DIR or VITKD_DATA says where to" in err

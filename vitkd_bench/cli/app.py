@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from vitkd_bench.cli import datasets, diagnose, export, methods, preflight, results, running, teachers
+from vitkd_bench.cli import (
+    datasets,
+    diagnose,
+    export,
+    methods,
+    preflight,
+    recipes,
+    results,
+    running,
+    teachers,
+)
 
 INTERRUPTED = 130
 BAD_INPUT = 2
@@ -37,6 +47,7 @@ teachers.app.command("test")(preflight.conform)
 app.add_typer(teachers.app, name="teachers")
 app.add_typer(methods.app, name="methods")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(recipes.app, name="recipes")
 
 
 def _show_version(wanted: bool) -> None:
@@ -82,13 +93,13 @@ def status(command: Callable[[], int | None]) -> int:
 
 def _failure(error: Exception) -> tuple[str, int]:
     """Say what went wrong, and the exit status that belongs to it."""
-    from vitkd_bench.spec import VitkdError  # half of the time that --help would take
+    from vitkd_bench.spec import VitkdError, in_words  # half of the time that --help would take
 
     if isinstance(error, VitkdError):
         return str(error), error.exit_code
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}", 1
-    return f"{type(error).__name__}: {error} (VITKD_DEBUG=1 shows where)", 1
+    return f"{in_words(error)} (VITKD_DEBUG=1 shows all of it)", 1
 
 
 def _usage(error: Any) -> str:

@@ -40,12 +40,17 @@ def check(
 def write_skip(file: Path, found: Checked) -> None:
     """Write the ids to skip, one a line: those of images that cannot be used, and those skipped already.
 
+    No file is written where there are none.
+
     Raises:
         WorldError: it cannot be written.
     """
     from vitkd_bench.records import write_atomically
 
     ids = sorted({*(one.id for one in found.unreadable), *found.skipped})
+    if not ids:
+        say(f"no image has to be skipped: {file} is not written")
+        return
     write_atomically(file, "".join(f"{id_}\n" for id_ in ids).encode())
     say(f"{file}: {len(ids)} id(s); in a suite: skip: {file.name}")
 

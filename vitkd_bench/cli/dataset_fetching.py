@@ -7,20 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitkd_bench.cli.console import say, show, show_json
+from vitkd_bench.cli.dataset_rows import NONE_NEEDED, here_in_words
 from vitkd_bench.cli.fetching import GOES_ON, INTERRUPTED, bar, exit_code
 
 if TYPE_CHECKING:
     from vitkd_bench.fetch import Found
     from vitkd_bench.fetch.dataset_files import Fetchable
-    from vitkd_bench.spec import Dataset, VitkdError
+    from vitkd_bench.registry import DatasetEntry
+    from vitkd_bench.spec import VitkdError
 
 
-def fetch(facts: Dataset, to: Path | None, *, accept_new_hash: bool, as_json: bool) -> int:
+def fetch(entry: DatasetEntry, to: Path | None, *, accept_new_hash: bool, as_json: bool) -> int:
     """Fetch what may be fetched of a data set into its folder under `to`; the exit status."""
     from vitkd_bench.fetch.dataset_files import fetchable, folder_of, stands_for
 
+    facts = entry.facts
     if not facts.fetch or to is None:
-        return _by_hand(facts, as_json=as_json)
+        return _nothing_to_fetch(entry, as_json=as_json)
     folder, files = folder_of(facts, to.absolute()), fetchable(facts)
     here = {} if accept_new_hash else {file.url: stands_for(facts, file, folder) for file in files}
     wanted = [file for file in files if here.get(file.url) is None]
@@ -66,13 +69,16 @@ def _fetched(
     return found, failed
 
 
-def _by_hand(facts: Dataset, *, as_json: bool) -> int:
-    """Say what a person has to do; nothing where nothing is needed."""
-    told = facts.manual or f"its source: {facts.source}"
+def _nothing_to_fetch(entry: DatasetEntry, *, as_json: bool) -> int:
+    """Say what a person has to do: of a set that comes with a library nothing, and the exit status is 0."""
+    needs_none = here_in_words(entry, ()) == NONE_NEEDED
+    told = "" if needs_none else entry.facts.manual or f"its source: {entry.facts.source}"
     if as_json:
         show_json(
-            {"name": facts.name, "folder": None, "fetched": {}, "here": {}, "failures": {}, "manual": told}
+            {"name": entry.name, "folder": None, "fetched": {}, "here": {}, "failures": {}, "manual": told}
         )
+    elif needs_none:
+        show(f"{entry.name}: {NONE_NEEDED}; it comes with a library")
     else:
-        show(f"{facts.name}: nothing of it can be fetched from here: {told}")
-    return 1
+        show(f"{entry.name}: nothing of it can be fetched from here: {told}")
+    return 0 if needs_none else 1

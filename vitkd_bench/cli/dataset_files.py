@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitkd_bench.registry import DatasetEntry
-
-
-def entry_of(name: str, extensions: Iterable[Path] | None) -> DatasetEntry:
-    """Find a data set, among those of extensions as well."""
-    from vitkd_bench.registry import DATASETS, load_extension
-
-    for extension in extensions or ():
-        load_extension(extension)
-    return DATASETS.get(name)
 
 
 def roots_of(data_root: Path | None) -> tuple[Path, ...]:

@@ -85,17 +85,6 @@ def facts_of(entry: DatasetEntry, origin: str, roots: tuple[Path, ...]) -> list[
     ]
 
 
-def settings_of(entry: DatasetEntry) -> dict[str, dict[str, Any]]:
-    """Give the settings that a suite may give, by name: whether it has to be given, and its default."""
-    return {
-        name: {
-            "required": field.is_required(),
-            "default": None if field.is_required() else _plain(field.get_default()),
-        }
-        for name, field in entry.settings.model_fields.items()
-    }
-
-
 def classes(facts: Dataset) -> str:
     """Count the classes, where that is known beforehand."""
     known = facts.num_classes or (len(facts.classes) if facts.classes else None)
@@ -109,7 +98,3 @@ def counts(facts: Dataset) -> str:
 
 def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:g}" for value in values)
-
-
-def _plain(value: Any) -> Any:
-    return value.declared() if hasattr(value, "declared") else value

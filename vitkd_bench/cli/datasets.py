@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vitkd_bench.cli.console import say, show_facts, show_json, show_table
+from vitkd_bench.cli.shelves import entry_of, load_all
 
 app = typer.Typer(help="Labelled images that students are trained and tested on.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
@@ -33,11 +34,10 @@ def list_(data_root: DataRoot = None, extensions: Extensions = None, as_json: Js
     """List all data sets, and which are here; nothing is opened."""
     from vitkd_bench.cli.dataset_files import roots_of
     from vitkd_bench.cli.dataset_rows import plain_row, row
-    from vitkd_bench.registry import DATASETS, load_extension
+    from vitkd_bench.registry import DATASETS
 
     roots = roots_of(data_root)
-    for extension in extensions or ():
-        load_extension(extension)
+    load_all(extensions)
     if as_json:
         show_json([plain_row(entry, roots) for entry in DATASETS])
         return
@@ -50,19 +50,20 @@ def show_(
     name: Name, data_root: DataRoot = None, extensions: Extensions = None, as_json: Json = False
 ) -> None:
     """Show a data set's facts, where to get its files, and the settings that a suite may give."""
-    from vitkd_bench.cli.dataset_files import entry_of, roots_of
-    from vitkd_bench.cli.dataset_rows import facts_of, plain_row, settings_of
+    from vitkd_bench.cli.dataset_files import roots_of
+    from vitkd_bench.cli.dataset_rows import facts_of, plain_row
+    from vitkd_bench.cli.settings_table import plain_settings, show_settings
     from vitkd_bench.registry import DATASETS
 
-    entry, roots = entry_of(name, extensions), roots_of(data_root)
-    settings = settings_of(entry)
+    entry, roots = entry_of(DATASETS, name, extensions), roots_of(data_root)
+    about = " ".join((entry.settings.__doc__ or "").split())
     if as_json:
-        show_json({**plain_row(entry, roots), "settings": settings, "about_settings": entry.settings.__doc__})
+        settings = plain_settings(entry.settings)
+        show_json({**plain_row(entry, roots), "settings": settings, "about_settings": about})
         return
     show_facts(facts_of(entry, DATASETS.origin(name), roots))
-    told = [(s, "has to be given" if one["required"] else one["default"]) for s, one in settings.items()]
-    show_table(("setting", "default"), told)
-    show_facts([("about settings", " ".join((entry.settings.__doc__ or "").split()))])
+    show_settings(entry.settings)
+    show_facts([("about settings", about)])
 
 
 @app.command("check")
@@ -90,10 +91,12 @@ def check_(  # noqa: PLR0917 - typer calls it by names
     told: within a split, in two splits, under two labels.
     """
     from vitkd_bench.cli import dataset_checks
-    from vitkd_bench.cli.dataset_files import entry_of, given
+    from vitkd_bench.cli.dataset_files import given, refuse_no_folder
     from vitkd_bench.launch.options import cores
+    from vitkd_bench.registry import DATASETS
 
-    entry = entry_of(name, extensions)
+    refuse_no_folder("--write-skip", write_skip and write_skip.absolute().parent)
+    entry = entry_of(DATASETS, name, extensions)
     told, roots = given(entry, settings or (), root, data_root)
     found = dataset_checks.check(entry, told, roots, jobs or cores(), as_json=as_json)
     if write_skip is not None:
@@ -122,15 +125,16 @@ def fetch_(
     on, what is here is not fetched again.
     """
     from vitkd_bench.cli.dataset_fetching import fetch
-    from vitkd_bench.cli.dataset_files import entry_of, roots_of
+    from vitkd_bench.cli.dataset_files import roots_of
+    from vitkd_bench.registry import DATASETS
     from vitkd_bench.spec import BadInputError
 
-    facts = entry_of(name, extensions).facts
+    entry = entry_of(DATASETS, name, extensions)
     folders = (to,) if to is not None else roots_of(None)
-    if facts.fetch and not folders:
+    if entry.facts.fetch and not folders:
         raise BadInputError(f"data set {name!r}: --to DIR or VITKD_DATA says where to")
     folder = folders[0] if folders else None
-    raise typer.Exit(fetch(facts, folder, accept_new_hash=accept_new_hash, as_json=as_json))
+    raise typer.Exit(fetch(entry, folder, accept_new_hash=accept_new_hash, as_json=as_json))
 
 
 @app.command("test")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitkd_bench.cli.console import say, show, show_facts, show_json, show_table
+from vitkd_bench.cli.shelves import load_all
 
 if TYPE_CHECKING:
     from vitkd_bench.diagnose import Advice, ModelFacts
@@ -45,10 +46,8 @@ def diagnose(
     It is built from its configuration; no weights are needed.
     """
     from vitkd_bench.diagnose import advise, describe, write_suite
-    from vitkd_bench.registry import load_extension
 
-    for extension in extensions or ():
-        load_extension(extension)
+    load_all(extensions)
     facts = describe(model)
     if records and facts.family is None:
         say(f"--records: not read, since the family of {model} is not known")

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitkd_bench.cli.console import say, show, show_facts, show_json, show_table
+from vitkd_bench.cli.console import say, show_facts, show_json, show_table
+from vitkd_bench.cli.settings_table import defaults, plain, show_settings
+from vitkd_bench.cli.shelves import entry_of, load_all
 
 if TYPE_CHECKING:
     from vitkd_bench.registry import ControlEntry, MethodEntry
@@ -23,10 +25,9 @@ Extensions = Annotated[
 @app.command("list")
 def list_(extensions: Extensions = None, as_json: Json = False) -> None:
     """List all methods."""
-    from vitkd_bench.registry import METHODS, load_extension
+    from vitkd_bench.registry import METHODS
 
-    for extension in extensions or ():
-        load_extension(extension)
+    load_all(extensions)
     if as_json:
         show_json([_facts(entry) for entry in METHODS])
         return
@@ -43,29 +44,16 @@ def show_(
     as_json: Json = False,
 ) -> None:
     """Show a method: what it is, and the settings that a suite may give."""
-    from vitkd_bench.registry import METHODS, load_extension
+    from vitkd_bench.registry import METHODS
 
-    for extension in extensions or ():
-        load_extension(extension)
-    entry = METHODS.get(name)
-    settings = entry.method.Config.model_fields
-    defaults = _defaults(entry.method.Config)
+    entry = entry_of(METHODS, name, extensions)
+    config = entry.method.Config
     if as_json:
-        plain = {key: _plain(value) for key, value in defaults.items()}
-        told = {key: field.description for key, field in settings.items()}
-        show_json({**_facts(entry), "settings": plain, "descriptions": told})
+        told = {key: field.description for key, field in config.model_fields.items()}
+        show_json({**_facts(entry), "settings": _defaults(config), "descriptions": told})
         return
     show_facts([*_facts(entry).items(), ("defined in", METHODS.origin(name))])
-    if defaults:
-        show_table(
-            ("setting", "default", "type", "what it is"),
-            [
-                (key, value, _type(settings[key].annotation), settings[key].description)
-                for key, value in defaults.items()
-            ],
-        )
-    else:
-        show("no settings")
+    show_settings(config)
 
 
 @app.command("test")
@@ -134,7 +122,7 @@ def _control_facts(entry: ControlEntry) -> dict[str, Any]:
         "needs": list(entry.needs),
         "paper": entry.paper,
         "version": entry.version,
-        "settings": {key: _plain(value) for key, value in _defaults(entry.control.Config).items()},
+        "settings": _defaults(entry.control.Config),
     }
 
 
@@ -144,12 +132,11 @@ def _applies_to(entry: ControlEntry) -> str:
 
 
 def _settings_of(entry: ControlEntry) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in _defaults(entry.control.Config).items())
+    return ", ".join(f"{key}: {value}" for key, value in defaults(entry.control.Config).items())
 
 
 def _defaults(config: type[Settings]) -> dict[str, Any]:
-    fields = config.model_fields.items()
-    return {key: None if field.is_required() else field.get_default() for key, field in fields}
+    return {key: plain(value) for key, value in defaults(config).items()}
 
 
 def _facts(entry: MethodEntry) -> dict[str, Any]:
@@ -164,11 +151,3 @@ def _facts(entry: MethodEntry) -> dict[str, Any]:
         "version": entry.version,
         "budget": entry.budget,
     }
-
-
-def _type(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | list | tuple | None) else str(value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitkd_bench.cli.console import say, show, show_json, show_table, stderr
+from vitkd_bench.cli.shelves import entry_of
 
 if TYPE_CHECKING:
     from vitkd_bench.diagnose import Verdict
@@ -52,11 +53,9 @@ def check(
     """
     from vitkd_bench.diagnose import images_at_hand, preflight, read_labelled, store_verdict
     from vitkd_bench.networks import weights_sha256
-    from vitkd_bench.registry import TEACHERS, load_extension
+    from vitkd_bench.registry import TEACHERS
 
-    for file in extensions or ():
-        load_extension(file)
-    teacher = TEACHERS.get(name)
+    teacher = entry_of(TEACHERS, name, extensions)
     by = _backend(teacher, backend)
     path = _given(weights) if weights else _at_hand(teacher, by)
     seen = read_labelled(images, count) if images else images_at_hand(teacher, _roots(), count)

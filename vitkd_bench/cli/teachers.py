@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitkd_bench.cli.console import percent, say, show, show_facts, show_json
+from vitkd_bench.cli.shelves import entry_of, load_all
 
 if TYPE_CHECKING:
     from vitkd_bench.launch import Outcome
@@ -28,11 +29,7 @@ def list_(extensions: Extensions = None, as_json: Json = False) -> None:
     """List all teachers."""
     from vitkd_bench.cli.listing import list_teachers
 
-    if extensions:
-        from vitkd_bench.registry import load_extension
-
-        for extension in extensions:
-            load_extension(extension)
+    load_all(extensions)
     list_teachers(as_json=as_json)
 
 
@@ -41,11 +38,9 @@ def show_(name: Name, extensions: Extensions = None, as_json: Json = False) -> N
     """Show a teacher's contract, and where its weights are; of one made here, also how good it is."""
     from vitkd_bench.cli.listing import with_states
     from vitkd_bench.cli.teacher_index import teacher_row
-    from vitkd_bench.registry import TEACHERS, fetch_command, load_extension
+    from vitkd_bench.registry import TEACHERS, fetch_command
 
-    for extension in extensions or ():
-        load_extension(extension)
-    teacher = TEACHERS.get(name)
+    teacher = entry_of(TEACHERS, name, extensions)
     record = _made(teacher)
     if as_json:
         show_json(
@@ -85,10 +80,8 @@ def fetch(
 ) -> None:
     """Fetch weights of teachers into the cache, and make those teachers that are made here."""
     from vitkd_bench.cli.fetching import exit_code, fetch_weights
-    from vitkd_bench.registry import load_extension
 
-    for extension in extensions or ():
-        load_extension(extension)
+    load_all(extensions)
     teachers = _matching(names)
     outside = [teacher for teacher in teachers if teacher.training is None]
     for teacher in teachers if backend else outside:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from vitkd_bench.datasets._settings import RootSettings
-from vitkd_bench.spec import ClassInfo, Dataset, PixelStats, Validation
+from vitkd_bench.spec import Carved, ClassInfo, Dataset, PixelStats, Validation
 
 
 class CifarSettings(RootSettings):
     """Settings of CIFAR: `val` is carved from train, a tenth of each class unless told otherwise."""
 
-    val: Validation = Validation(share=0.1)
+    val: Carved = Validation(share=0.1)
 
 
 def facts_of(name: str, names: tuple[str, ...], pixels: PixelStats, packed: str, unpacked: str) -> Dataset:

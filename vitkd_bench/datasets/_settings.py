@@ -8,9 +8,11 @@ from vitkd_bench.spec import DatasetSettings
 
 
 class RootSettings(DatasetSettings):
-    """Settings of a data set with files of its own: `root` is its folder, its usual names unless given."""
+    """Settings of a data set with files of its own."""
 
-    root: str | None = Field(default=None, min_length=1)
+    root: str | None = Field(
+        default=None, min_length=1, description="its folder, where that has none of its usual names"
+    )
 
 
 class ShiftSettings(DatasetSettings):

@@ -5,23 +5,26 @@ from __future__ import annotations
 from pydantic import Field
 
 from vitkd_bench.registry import DATASETS
-from vitkd_bench.spec import IMAGENET_PIXELS, Dataset, DatasetSettings, Validation
+from vitkd_bench.spec import IMAGENET_PIXELS, Carved, Dataset, DatasetSettings
 
 
 class AnnotatedSettings(DatasetSettings):
-    """What a suite says of annotated images.
+    """What a suite says of annotated images."""
 
-    `images` is a folder or an archive (.tar, .tar.gz, .tar.xz, .zip) in which `train` and `test`, JSON files,
-    name files; `test_images` is another one for test, where there is one. `val` is carved from train.
-    `label_space` names these classes where a teacher's head is for them.
-    """
-
-    images: str = Field(min_length=1)
-    train: str = Field(min_length=1)
-    test: str = Field(min_length=1)
-    test_images: str | None = Field(default=None, min_length=1)
-    label_space: str | None = Field(default=None, min_length=1)
-    val: Validation
+    images: str = Field(
+        min_length=1, description="a folder or an archive (.tar, .tar.gz, .tar.xz, .zip) of the images"
+    )
+    train: str = Field(
+        min_length=1, description="JSON file that names files in `images`, and their categories"
+    )
+    test: str = Field(min_length=1, description="the same for test")
+    test_images: str | None = Field(
+        default=None, min_length=1, description="folder or archive of test's images, where they lie apart"
+    )
+    label_space: str | None = Field(
+        default=None, min_length=1, description="name of these classes, where a teacher's head is for them"
+    )
+    val: Carved
 
 
 DATASETS.register(

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from vitkd_bench.registry import DATASETS
-from vitkd_bench.spec import IMAGENET_PIXELS, Dataset, DatasetSettings, Validation
+from vitkd_bench.spec import IMAGENET_PIXELS, Carved, Dataset, DatasetSettings, Validation
 from vitkd_bench.spec.base import Frozen
 
 Name = Annotated[str, Field(min_length=1)]
@@ -23,24 +23,32 @@ class Within(Frozen):
 class FolderSettings(DatasetSettings):
     """What a suite says of a folder of images.
 
-    `train` and `test` are folders or archives (.tar, .tar.gz, .tar.xz, .zip) of `class/file`; `val` is carved
-    from train. Where the files have no test part, `test` says how it is carved from train, before val and as
-    val is: `{share: 0.2}`. `within` is the folder inside `train` and `test` in which the classes lie, one for
-    both or one each: `photo` or `{train: photo, test: sketch}`. `classes` is a JSON file: a list (or
-    `{"classes": [...]}`) of names or of
+    The file of `classes` is a JSON list (or `{"classes": [...]}`) of names or of
     `{"label": 0, "wnid": "n01443537", "name": "goldfish", "imagenet1k_index": 1}`, of which `name` alone is
     needed; every `<space>_index` is the class's index in that label space, every `<space>_indices` a list of
-    several. Folders are matched by `wnid`
-    where it is given, else by name. Without the file, the folders of `train` are the classes, numbers by
-    value. `label_space` names these classes where a teacher's head is for them.
+    several. Folders are matched by `wnid` where it is given, else by name.
     """
 
-    train: str = Field(min_length=1)
-    test: Name | Validation
-    within: Name | Within | None = None
-    classes: str | None = Field(default=None, min_length=1)
-    label_space: str | None = Field(default=None, min_length=1)
-    val: Validation
+    train: str = Field(
+        min_length=1, description="a folder or an archive (.tar, .tar.gz, .tar.xz, .zip) of class/file"
+    )
+    test: Name | Validation = Field(
+        description="another one, or how it is carved from train, before val and as val is: {share: 0.2}"
+    )
+    within: Name | Within | None = Field(
+        default=None,
+        description="folder inside `train` and `test` in which the classes lie, one for both or one each: "
+        "photo, or {train: photo, test: sketch}",
+    )
+    classes: str | None = Field(
+        default=None,
+        min_length=1,
+        description="JSON file of classes; without it the folders of train are the classes, numbers by value",
+    )
+    label_space: str | None = Field(
+        default=None, min_length=1, description="name of these classes, where a teacher's head is for them"
+    )
+    val: Carved
 
     @model_validator(mode="after")
     def _test_is_not_train(self) -> FolderSettings:

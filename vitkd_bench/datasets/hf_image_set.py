@@ -9,22 +9,23 @@ from vitkd_bench.spec import IMAGENET_PIXELS, Dataset, DatasetSettings
 
 
 class HfImageSetSettings(DatasetSettings):
-    """What a suite says of a Hugging Face image set.
+    """What a suite says of a Hugging Face image set; the names of its classes stand in the files."""
 
-    `path` is its folder, as a clone of its repository has it (parquet files `<split>-*.parquet` in it or in
-    `data`), or as `save_to_disk` writes it (a folder of .arrow files a split). `train` and `test` name two of
-    its splits, `val` is carved from train, or `published_val` names a split. `image` and `label` are columns;
-    the label's class names stand in the files. `label_space` names these classes where a teacher's head is
-    for them.
-    """
-
-    path: str = Field(min_length=1)
-    train: str = Field(default="train", min_length=1)
-    test: str = Field(default="test", min_length=1)
-    published_val: str | None = Field(default=None, min_length=1)
-    image: str = Field(default="image", min_length=1)
-    label: str = Field(default="label", min_length=1)
-    label_space: str | None = Field(default=None, min_length=1)
+    path: str = Field(
+        min_length=1,
+        description="its folder, as a clone of its repository has it (parquet files `<split>-*.parquet` in "
+        "it or in data), or as save_to_disk writes it (a folder of .arrow files a split)",
+    )
+    train: str = Field(default="train", min_length=1, description="the split that is trained on")
+    test: str = Field(default="test", min_length=1, description="the split that is reported")
+    published_val: str | None = Field(
+        default=None, min_length=1, description="a split that is val; without it val is carved from train"
+    )
+    image: str = Field(default="image", min_length=1, description="column of the images")
+    label: str = Field(default="label", min_length=1, description="column of the labels")
+    label_space: str | None = Field(
+        default=None, min_length=1, description="name of these classes, where a teacher's head is for them"
+    )
 
 
 DATASETS.register(

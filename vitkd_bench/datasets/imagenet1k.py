@@ -5,13 +5,13 @@ from __future__ import annotations
 from vitkd_bench.datasets._imagenet import CLASSES, SPACE
 from vitkd_bench.datasets._settings import RootSettings
 from vitkd_bench.registry import DATASETS
-from vitkd_bench.spec import IMAGENET_PIXELS, Dataset, Validation
+from vitkd_bench.spec import IMAGENET_PIXELS, Carved, Dataset, Validation
 
 
 class ImagenetSettings(RootSettings):
     """Settings of ImageNet-1k: `val` is carved from train, ten images of each class unless told otherwise."""
 
-    val: Validation = Validation(per_class=10)
+    val: Carved = Validation(per_class=10)
 
 
 DATASETS.register(

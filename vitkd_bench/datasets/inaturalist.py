@@ -6,7 +6,7 @@ from pydantic import Field
 
 from vitkd_bench.datasets._settings import RootSettings
 from vitkd_bench.registry import DATASETS
-from vitkd_bench.spec import IMAGENET_PIXELS, Dataset, Validation
+from vitkd_bench.spec import IMAGENET_PIXELS, Carved, Dataset, Validation
 
 STORE = "https://ml-inat-competition-datasets.s3.amazonaws.com"
 """Where the competitions' files lie (AWS Open Data)."""
@@ -27,14 +27,15 @@ HIDDEN = (
 
 
 class InaturalistSettings(RootSettings):
-    """Settings of iNaturalist: `val` is carved from train, a tenth of each class unless told otherwise.
+    """Settings of iNaturalist: `val` is carved from train, a tenth of each class unless told otherwise."""
 
-    `names` is a file of categories, `[{"id": 0, "name": ...}]`, whose names stand for the hidden ones of 2018
-    and 2019.
-    """
-
-    val: Validation = Validation(share=0.1)
-    names: str | None = Field(default=None, min_length=1)
+    val: Carved = Validation(share=0.1)
+    names: str | None = Field(
+        default=None,
+        min_length=1,
+        description='file of categories, [{"id": 0, "name": ...}], whose names stand for the hidden ones of '
+        "2018 and 2019",
+    )
 
 
 def _register(name: str, year: int, sizes: tuple[int, int, int], lines: tuple[str, ...], notes: str) -> None:

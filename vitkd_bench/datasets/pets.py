@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vitkd_bench.datasets._settings import RootSettings
 from vitkd_bench.registry import DATASETS
-from vitkd_bench.spec import IMAGENET_PIXELS, ClassInfo, Dataset, Validation
+from vitkd_bench.spec import IMAGENET_PIXELS, Carved, ClassInfo, Dataset, Validation
 
 _NAMES = (
     "Abyssinian, american bulldog, american pit bull terrier, basset hound, beagle, Bengal, Birman, "
@@ -21,7 +21,7 @@ NAMES = tuple(_NAMES.split(", "))
 class PetsSettings(RootSettings):
     """Settings of Pets: `val` is carved from trainval, ten images of each class unless told otherwise."""
 
-    val: Validation = Validation(per_class=10)
+    val: Carved = Validation(per_class=10)
 
 
 DATASETS.register(

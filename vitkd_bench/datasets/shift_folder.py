@@ -12,21 +12,31 @@ from vitkd_bench.spec import IMAGENET_PIXELS, Dataset
 
 
 class ShiftFolderSettings(ShiftSettings):
-    """What a suite says of a shift set of one's own.
+    """What a suite says of a shift set of one's own."""
 
-    `test` is a folder or an archive (.tar, .tar.gz, .tar.xz, .zip) of `class/file`, and `within` the folder
-    inside it in which the classes lie: a domain. `classes` is a JSON file as data set `folder` takes it, in
-    which a class may have `<space>_index` or `<space>_indices`, its place or places in the training data's
-    label space; without it the folders are the classes. `pool` makes one probability of several places:
-    their sum, or the mean that Geirhos et al. take (arXiv:1811.12231). `label_space` names these classes
-    where they are the very ones of a training set.
-    """
-
-    test: str = Field(min_length=1)
-    within: str | None = Field(default=None, min_length=1)
-    classes: str | None = Field(default=None, min_length=1)
-    label_space: str | None = Field(default=None, min_length=1)
-    pool: Literal["sum", "mean"] = "sum"
+    test: str = Field(
+        min_length=1, description="a folder or an archive (.tar, .tar.gz, .tar.xz, .zip) of class/file"
+    )
+    within: str | None = Field(
+        default=None, min_length=1, description="the folder inside `test` in which the classes lie: a domain"
+    )
+    classes: str | None = Field(
+        default=None,
+        min_length=1,
+        description="JSON file as data set `folder` takes it, in which a class may have `<space>_index` or "
+        "`<space>_indices`, its place or places in the training data's label space; without it the folders "
+        "are the classes",
+    )
+    label_space: str | None = Field(
+        default=None,
+        min_length=1,
+        description="name of these classes, where they are the very ones of a training set",
+    )
+    pool: Literal["sum", "mean"] = Field(
+        default="sum",
+        description="makes one probability of several places: their sum, or the mean that Geirhos et al. "
+        "take (arXiv:1811.12231)",
+    )
 
 
 DATASETS.register(

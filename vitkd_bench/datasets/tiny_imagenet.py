@@ -5,13 +5,13 @@ from __future__ import annotations
 from vitkd_bench.datasets._imagenet import classes_marked
 from vitkd_bench.datasets._settings import RootSettings
 from vitkd_bench.registry import DATASETS
-from vitkd_bench.spec import IMAGENET_PIXELS, Dataset, Validation
+from vitkd_bench.spec import IMAGENET_PIXELS, Carved, Dataset, Validation
 
 
 class TinyImagenetSettings(RootSettings):
     """Settings of Tiny ImageNet: `val` is carved from train, 25 images a class unless told otherwise."""
 
-    val: Validation = Validation(per_class=25)
+    val: Carved = Validation(per_class=25)
 
 
 DATASETS.register(

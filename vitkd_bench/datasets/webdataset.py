@@ -5,25 +5,31 @@ from __future__ import annotations
 from pydantic import Field
 
 from vitkd_bench.registry import DATASETS
-from vitkd_bench.spec import IMAGENET_PIXELS, Dataset, DatasetSettings, Validation
+from vitkd_bench.spec import IMAGENET_PIXELS, Carved, Dataset, DatasetSettings
 
 
 class WebdatasetSettings(DatasetSettings):
     """What a suite says of shards.
 
-    `train` and `test` name .tar files, several by a range in braces: `birds/train-{000..011}.tar`. A sample
-    is `key.jpg` (.jpeg, .png, .webp) with `key.cls`, a number or a class's name, or with `key.json`, in which
-    `label` is the field. `classes` is a JSON file of classes as data set `folder` takes it; without it the
-    labels of train are the classes, numbers by value. `label_space` names these classes where a teacher's
-    head is for them. `val` is carved from train.
+    A sample is `key.jpg` (.jpeg, .png, .webp) with `key.cls`, a number or a class's name, or with `key.json`.
     """
 
-    train: str = Field(min_length=1)
-    test: str = Field(min_length=1)
-    classes: str | None = Field(default=None, min_length=1)
-    label: str = Field(default="label", min_length=1)
-    label_space: str | None = Field(default=None, min_length=1)
-    val: Validation
+    train: str = Field(
+        min_length=1,
+        description="a .tar file, or several by a range in braces: birds/train-{000..011}.tar",
+    )
+    test: str = Field(min_length=1, description="the same for test")
+    classes: str | None = Field(
+        default=None,
+        min_length=1,
+        description="JSON file of classes as data set `folder` takes it; without it the labels of train are "
+        "the classes, numbers by value",
+    )
+    label: str = Field(default="label", min_length=1, description="field of `key.json` that holds the label")
+    label_space: str | None = Field(
+        default=None, min_length=1, description="name of these classes, where a teacher's head is for them"
+    )
+    val: Carved
 
 
 DATASETS.register(

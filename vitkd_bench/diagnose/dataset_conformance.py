@@ -16,14 +16,13 @@ from vitkd_bench.diagnose.dataset_bench import DatasetBench, of_parts, spread
 from vitkd_bench.diagnose.dataset_checks import how_to_get, some, whole_ids
 from vitkd_bench.diagnose.dataset_fresh import same_elsewhere
 from vitkd_bench.diagnose.dataset_images import look
-from vitkd_bench.diagnose.method_bench import in_words
 from vitkd_bench.diagnose.verdict import Check, kit_check
 from vitkd_bench.measures import classification
 from vitkd_bench.pipeline import TrainStream, eval_batches
 from vitkd_bench.pipeline.parts import refuse_misfit
 from vitkd_bench.pipeline.shifts import shifted
 from vitkd_bench.registry import DatasetEntry
-from vitkd_bench.spec import Augmentation, Recipe, VitkdError
+from vitkd_bench.spec import Augmentation, Recipe, VitkdError, in_words
 
 ROLES = {"trained": ({"train", "test"}, {"train", "val", "test"}), "shift": ({"test"}, {"test"})}
 """Parts that a reader gives by role: at least, and at most."""
@@ -214,7 +213,8 @@ def dataset_conformance(
     try:
         bench.known, bench.parts  # noqa: B018 - found here once; what cannot be opened is told once
     except Exception as error:  # noqa: BLE001  (a stranger's reader may raise anything; the finding says what)
-        return (*found, *_unchecked(entry, in_words(error)))
+        absent = how_to_get(entry.facts) if isinstance(error, VitkdError) else ""
+        return (*found, *_unchecked("; ".join(filter(None, (in_words(error), absent)))))
     found += [checked(name, bench) for name in DATASET_CHECKS if name != "facts"]
     if fresh and all(check.status == "pass" for check in found):
         found.append(checked("fresh", bench, same_elsewhere))
@@ -233,11 +233,10 @@ def checked(
     return kit_check(name, check, wrong)
 
 
-def _unchecked(entry: DatasetEntry, why: str) -> Iterator[Check]:
+def _unchecked(why: str) -> Iterator[Check]:
     """Say that nothing can be checked without what its reader did not find."""
     first, *others = (name for name in DATASET_CHECKS if name != "facts")
-    told = "; ".join(filter(None, (why, how_to_get(entry.facts))))
-    yield kit_check(first, DATASET_CHECKS[first], [told])
+    yield kit_check(first, DATASET_CHECKS[first], [why])
     for name in others:
         yield kit_check(name, DATASET_CHECKS[name], [f"not checked: the reader cannot open it, see {first}"])
 

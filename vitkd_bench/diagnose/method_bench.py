@@ -23,7 +23,7 @@ from vitkd_bench.pipeline import TrainStream, resolve_dataset
 from vitkd_bench.plan import Inventory, SuiteFile, plan_suite
 from vitkd_bench.records import Preparations, Store
 from vitkd_bench.registry import DATASETS, TEACHERS, MethodEntry
-from vitkd_bench.spec import BadInputError, Pack, Plan, ResolvedDataset, Run, Source, Suite, VitkdError
+from vitkd_bench.spec import BadInputError, Pack, Plan, ResolvedDataset, Run, Source, Suite
 
 TEACHERS_AT_HAND = ("micro/deit", "micro/dinov2_reg")
 """The first has a head and no part that a plain ViT lacks, the second registers and no head."""
@@ -242,14 +242,6 @@ def picked(features: Features, wanted: Callable[[str], bool]) -> Features:
         attention={i: call for i, call in features.attention.items() if wanted(attention(i))},
         tokens={i: each for i, each in features.tokens.items() if wanted(tokens(i))},
     )
-
-
-def in_words(error: Exception) -> str:
-    """Say in one line what was raised; our own errors need no name."""
-    said = " ".join(str(error).split())
-    if said and isinstance(error, VitkdError):
-        return said
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def tensors_held(value: object, *, deep: int = 4) -> Iterator[tuple[Tensor, bool]]:

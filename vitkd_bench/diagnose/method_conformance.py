@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from vitkd_bench.diagnose.method_bench import Bench, in_words
+from vitkd_bench.diagnose.method_bench import Bench
 from vitkd_bench.diagnose.method_facts import facts_are_told
 from vitkd_bench.diagnose.method_overfit import overfits
 from vitkd_bench.diagnose.method_pairs import choices_work, unequal_pairs
@@ -23,7 +23,7 @@ from vitkd_bench.diagnose.method_steps import (
 from vitkd_bench.diagnose.verdict import Check, kit_check
 from vitkd_bench.plan import MAKERS
 from vitkd_bench.registry import MethodEntry
-from vitkd_bench.spec import BadInputError
+from vitkd_bench.spec import BadInputError, in_words
 
 METHOD_CHECKS: dict[str, Callable[[Bench], Iterator[str]]] = {
     "facts": facts_are_told,

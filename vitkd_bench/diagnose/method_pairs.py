@@ -11,7 +11,7 @@ import torch
 from pydantic.fields import FieldInfo
 
 from vitkd_bench.contracts import CellFacts
-from vitkd_bench.diagnose.method_bench import Bench, in_words, take_step
+from vitkd_bench.diagnose.method_bench import Bench, take_step
 from vitkd_bench.engine.trainee import Trainee
 from vitkd_bench.networks import draw_teacher
 from vitkd_bench.plan.teachers import PlannedTeacher
@@ -26,6 +26,7 @@ from vitkd_bench.spec import (
     Run,
     Settings,
     Teacher,
+    in_words,
     parse_student,
     resolve_student,
 )

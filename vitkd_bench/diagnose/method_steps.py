@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from vitkd_bench.contracts import Batch, Features, Method
 from vitkd_bench.contracts.taps import LOGITS
-from vitkd_bench.diagnose.method_bench import Bench, in_words, losses, picked, take_step, tensors_held
+from vitkd_bench.diagnose.method_bench import Bench, losses, picked, take_step, tensors_held
 from vitkd_bench.engine.trainee import Trainee
+from vitkd_bench.spec import in_words
 
 SAME = 1e-6
 """Gradients that differ by less, relative to the largest, are the same."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vitkd_bench.spec.base import Frozen, Settings, validation_line
     from vitkd_bench.spec.canonical import canonical_json, content_hash, file_sha256
     from vitkd_bench.spec.dataset import (
+        Carved,
         ClassInfo,
         Dataset,
         DatasetSettings,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         VitkdError,
         WorldError,
         WrongHashError,
+        in_words,
         nearest,
     )
     from vitkd_bench.spec.folders import cache_folder
@@ -73,6 +75,7 @@ __all__ = [
     "Augmentation",
     "Backend",
     "BadInputError",
+    "Carved",
     "Cell",
     "CellNames",
     "ClassInfo",
@@ -119,6 +122,7 @@ __all__ = [
     "canonical_json",
     "content_hash",
     "file_sha256",
+    "in_words",
     "nearest",
     "parse_student",
     "parse_yaml",
@@ -132,8 +136,8 @@ _NAMES = {
     "architecture": "NAMED_COMPONENTS SIZES Architecture Components InitialValues Size",
     "base": "Frozen Settings validation_line",
     "canonical": "canonical_json content_hash file_sha256",
-    "dataset": "ClassInfo Dataset DatasetSettings ResolvedDataset Subset Validation",
-    "errors": "BadInputError DamagedFileError VitkdError WorldError WrongHashError nearest",
+    "dataset": "Carved ClassInfo Dataset DatasetSettings ResolvedDataset Subset Validation",
+    "errors": "BadInputError DamagedFileError VitkdError WorldError WrongHashError in_words nearest",
     "folders": "cache_folder",
     "plan": "Cell MethodFacts Pack Plan Refusal Search Source TeacherFacts",
     "recipe": "Augmentation Recipe",

@@ -50,29 +50,47 @@ class Validation(Frozen):
         return self
 
 
+CARVED = Field(description="how val is carved from train: `per_class` images or a `share`, by `seed`")
+Carved = Annotated[Validation, CARVED]
+
 Decoding = Literal["once", "anew"]
 """When images are decoded: `once`, kept in memory at the size at which they are shown, crops cut from that;
 or `anew` each time, crops cut from the whole image."""
 
 
 class DatasetSettings(Settings):
-    """Settings that every data set takes.
+    """Settings that every data set takes; `pictures_of` stands in no id, as it changes no number."""
 
-    `pictures_of` names the public collections from which the images are taken, so that a board can say which
-    teachers have seen them; it changes no number and stands in no id. `templates` are those of the data set's
-    entry unless given; they stand in the id of a run that reads a head made of them, and in no other.
-    `decode` says when images are decoded, the entry's own way unless given; `jpeg: scaled` lets libjpeg
-    decode large files at 1/2, 1/4 or 1/8 of their size where no crop is enlarged by it. `skip` is a text file
-    with the id of an image a line: these are left out of train, val and test, and the record counts them.
-    """
-
-    pictures_of: tuple[str, ...] = ()
-    templates: tuple[Template, ...] | None = Field(default=None, min_length=1)
-    subset: Subset | None = None
-    val: Validation | None = None
-    decode: Decoding | None = None
-    jpeg: Literal["full", "scaled"] = "full"
-    skip: str | None = Field(default=None, min_length=1)
+    pictures_of: tuple[str, ...] = Field(
+        default=(),
+        description="public collections of which the images are, so that a board can mark the teachers that "
+        "have seen them",
+    )
+    templates: tuple[Template, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="sentences of which a text head is made, {} for the class's name",
+    )
+    subset: Subset | None = Field(
+        default=None,
+        description="part of it: `classes` (how many, or names), `per_class` training images, `long_tail` by "
+        "this factor, drawn by `seed`",
+    )
+    val: Annotated[Validation | None, CARVED] = None
+    decode: Decoding | None = Field(
+        default=None,
+        description="when images are decoded: once, kept in memory at the size shown, or anew each time, "
+        "crops cut from the whole image; the data set's own way unless given",
+    )
+    jpeg: Literal["full", "scaled"] = Field(
+        default="full",
+        description="scaled: libjpeg decodes large files at 1/2, 1/4 or 1/8 where no crop is enlarged by it",
+    )
+    skip: str | None = Field(
+        default=None,
+        min_length=1,
+        description="text file with the id of an image a line: left out of train, val and test, and counted",
+    )
 
 
 class ClassInfo(Frozen):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import bisect
 import difflib
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class VitkdError(Exception):
@@ -31,6 +34,26 @@ class WrongHashError(WorldError):
     """A file is sound but not the one that was pinned or recorded (exit status 2: somebody has to decide)."""
 
     exit_code = 2
+
+
+LIBRARIES = tuple(
+    {str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib")}
+)
+OURS = str(Path(__file__).resolve().parents[1])
+
+
+def in_words(error: BaseException) -> str:
+    """Say in one line what was raised; our own errors need no name, others have one and their place.
+
+    That is the last line of a file of the user's, `mine.py:12: KeyError: 'label'`, where one was run.
+    """
+    said = " ".join(str(error).split())
+    if said and isinstance(error, VitkdError):
+        return said
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(("<", OURS, *LIBRARIES))]
+    place = f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
+    return place + (f"{type(error).__name__}: {said}" if said else type(error).__name__)
 
 
 MOST_COMPARED = 10_000
