@@ -149,22 +149,44 @@ def test_a_probe_gives_a_headless_teacher_its_logits(
     assert record.metrics["val"]["top1"] > 0.5
     assert record.cell.method == "linear_probe"
     assert record.baseline is None
+    assert probe_top1(run, preparations) == pytest.approx(record.metrics["val"]["top1"], abs=1e-9)
+    kd = store.read(cell_run(plan, "quick/dinov2", "kd").id)
+    assert kd is not None
+    assert kd.provenance["teacher_probe_sha256"] == record.weights_sha256
+    assert kd.metrics["test"]["agreement"] > 0
+
+
+def probe_top1(run: Run, preparations: Preparations, crop: float = 1.0) -> float:
+    """Score a probe on val by hand, the middle `crop` of each image being shown."""
     assert run.teacher is not None
     assert run.teacher.preparation is not None
     teacher = TEACHERS.get("quick/dinov2")
     assert teacher.head is None
     network = load_teacher(teacher, teacher.architecture, preparations.weights(run.teacher.preparation))
-    head = safetensors.torch.load_file(preparations.weights(id_))
-    val = open_splits(run.dataset, (), 8).val
+    head = safetensors.torch.load_file(preparations.weights(run.id))
+    val = open_splits(run.dataset, (), 8, crop=crop).val
     right = 0
     for batch in eval_batches(val, 256):
         logits = pooled(network, batch.pixels) @ head["weight"].T + head["bias"]
         right += int(logits.argmax(1).eq(batch.labels).sum())
-    assert right / len(val) == pytest.approx(record.metrics["val"]["top1"], abs=1e-9)
-    kd = store.read(cell_run(plan, "quick/dinov2", "kd").id)
-    assert kd is not None
-    assert kd.provenance["teacher_probe_sha256"] == record.weights_sha256
-    assert kd.metrics["test"]["agreement"] > 0
+    return right / len(val)
+
+
+def test_a_probe_is_shown_what_the_cell_evaluates(
+    plan_of: PlanOf, preparations: Preparations, store: Store
+) -> None:
+    """With another crop at evaluation it is another probe, and val is scored as the cells will see it."""
+    text = SUITE[: SUITE.index("methods:")] + "methods: [kd]\nseeds: [0]\n"
+    whole, cropped = plan_of(text=text), plan_of("recipe.eval_crop=0.75", text=text)
+    id_, run = probe_of(cropped, "kd")
+    assert id_ != probe_of(whole, "kd")[0]
+    (pack,) = (pack for pack in cropped.packs if id_ in pack.runs)
+    run_pack(cropped, pack, store, preparations, PackOptions())
+    record = preparations.ready(id_)
+    assert record is not None
+    top1 = record.metrics["val"]["top1"]
+    assert probe_top1(run, preparations, 0.75) == pytest.approx(top1, abs=1e-9)
+    assert probe_top1(run, preparations) != pytest.approx(top1, abs=1e-9)
 
 
 def pooled(network: object, pixels: Tensor) -> Tensor:

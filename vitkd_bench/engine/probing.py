@@ -24,7 +24,8 @@ from vitkd_bench.spec import Failure, Plan, Run
 def fit_probe(plan: Plan, run: Run, store: Store, preparations: Preparations, options: PackOptions) -> None:
     """Fit the head that a run of `linear_probe` stands for, and put it and its record into `preparations`.
 
-    Features are those of unaugmented images. A fit that fails leaves a failed record in `store`.
+    Features are those of images as the cell evaluates them; those of train that are decoded once are whole.
+    A fit that fails leaves a failed record in `store`.
 
     Raises:
         VitkdError: data or the teacher's weights cannot be read.
@@ -34,7 +35,8 @@ def fit_probe(plan: Plan, run: Run, store: Store, preparations: Preparations, op
     if read is None:
         raise TypeError(f"run {run.id}: a probe stands on a teacher, and its run names none")
     showing = Showing.of(options, run.student.image_size, read)
-    splits = open_splits(run.dataset, options.roots, run.student.image_size, showing.others)
+    side, crop = run.student.image_size, run.recipe.eval_crop
+    splits = open_splits(run.dataset, options.roots, side, showing.others, crop)
     config = LinearProbe.Config.parse(run.method.settings, f"run {run.id}")
     train = _given(read.network, splits.train, showing)
     val = _given(read.network, splits.val, showing)

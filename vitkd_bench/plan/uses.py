@@ -117,9 +117,12 @@ class Uses:
             return None
         if instead == "head":
             return with_drawn_head(use, run)
-        return self._own(method.entry, method.config, drawn(self.teacher, use, run) if instead else use)
+        read = drawn(self.teacher, use, run) if instead else use
+        return self._own(method.entry, method.config, read, run.recipe)
 
-    def _own(self, entry: MethodEntry, config: Settings, use: TeacherUse | None) -> TeacherUse | None:
+    def _own(
+        self, entry: MethodEntry, config: Settings, use: TeacherUse | None, recipe: Recipe
+    ) -> TeacherUse | None:
         """Give a teacher with a probe or texts for its head, where these are asked for and logits read."""
         if not entry.reads_teacher or use is None:
             return None
@@ -127,17 +130,19 @@ class Uses:
             return use
         if self.teacher.head == "text":
             return with_text_head(use, self.cell.dataset, self.teacher.tokenizer)
-        fit = self._probe(use)
+        fit = self._probe(use, recipe)
         self.preparations.add(fit, f"linear probe on {self.teacher.label}")
         return use.model_copy(update={"head": "probe", "head_pin": f"run:{fit.id}", "head_key": fit.cell_key})
 
-    def _probe(self, use: TeacherUse) -> Run:
+    def _probe(self, use: TeacherUse, recipe: Recipe) -> Run:
+        """Plan a probe on images that are shown as the cell evaluates them."""
+        shown = {"eval_crop": recipe.eval_crop}
         return Run(
             student=self.teacher.architecture,
             method=MethodUse(name=PROBE, version=METHODS.get(PROBE).version),
             teacher=use,
             dataset=self.cell.dataset,
-            recipe=RECIPES.get(PROBE),
+            recipe=RECIPES.get(PROBE).model_copy(update=shown),
             seed=0,
         )
 
@@ -147,7 +152,7 @@ class Uses:
         if isinstance(request.reads, TeacherRun):
             read: TeacherUse | None = self._made(request.reads, run)
         else:
-            read = self._own(entry, config, self.teacher.use) if request.reads == "cell" else None
+            read = self._own(entry, config, self.teacher.use, run.recipe) if request.reads == "cell" else None
         made = Run(
             student=request.student or run.student,
             method=MethodUse(name=entry.name, version=entry.version, settings=config.declared()),
