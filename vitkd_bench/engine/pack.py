@@ -20,10 +20,12 @@ from vitkd_bench.engine.evaluation import (
     split_metrics,
     teacher_log_probabilities,
 )
+from vitkd_bench.engine.kept import evaluated_again, kept_student
 from vitkd_bench.engine.options import Interrupted, PackOptions
 from vitkd_bench.engine.outcome import Outcome, digest, done_record, failed_record, weights_bytes
 from vitkd_bench.engine.parts import Part, parts_of
 from vitkd_bench.engine.probing import fit_probe
+from vitkd_bench.engine.provenance import provenance
 from vitkd_bench.engine.setting import Setting, settle
 from vitkd_bench.engine.storing import store_outputs
 from vitkd_bench.engine.trainee import Trainee
@@ -107,14 +109,19 @@ class _Loop:
         except Exception as error:  # noqa: BLE001  (a method's own fit: its failure is this run's alone)
             trainee.fail(type(error).__name__, f"fit: {error}")
             return
-        path = self.store.checkpoint_path(trainee.run.id)
+        kept = None if self.setting.pretraining else kept_student(self.store, trainee)
+        id_ = trainee.run.id
+        path = self.store.weights_path(id_) if kept else self.store.checkpoint_path(id_)
         if not path.exists():
             return
         try:
-            trainee.restore(self.store.read_sealed(path))
+            if kept:
+                trainee.take_up(*kept)
+            else:
+                trainee.restore(self.store.read_sealed(path))
         except Exception as error:  # noqa: BLE001  (unpickling raises whatever strange bytes lead it to)
             why = " ".join(str(error).split())
-            reason = f"checkpoint of run {trainee.run.id} cannot be used: {why}"
+            reason = f"{'weights' if kept else 'checkpoint'} of run {id_} cannot be used: {why}"
             self.store.damage.append(f"{reason}; set aside as {self.store.set_aside(path, reason)}")
             fresh = self.setting.fresh(trainee.run)
             self.setting.trainees[self.setting.trainees.index(trainee)] = fresh
@@ -223,13 +230,17 @@ class _Loop:
             self._evaluate_selected(trainees, outcomes)
         for trainee, outcome in zip(trainees, outcomes, strict=True):
             outcome.waited_s = self.setting.waited_s
-            record = done_record(
-                trainee, outcome, self.setting.splits.split_hash, self.setting.teacher_weights
-            )
+            record = self._record(trainee, outcome)
             if not trainee.alive:
                 continue  # its outputs on some split are no numbers
             self._keep(trainee, record, outcome)
             self._forget(trainee)
+
+    def _record(self, trainee: Trainee, outcome: Outcome) -> Record:
+        known = self.setting.teacher_weights
+        if trainee.earlier is not None:
+            return evaluated_again(trainee.earlier, outcome, provenance(trainee.device, known))
+        return done_record(trainee, outcome, self.setting.splits.split_hash, known)
 
     def _keep(self, trainee: Trainee, record: Record, outcome: Outcome) -> None:
         """Put a finished run where it is asked for: among the preparations, among the records, or both."""
@@ -271,6 +282,10 @@ class _Loop:
 
     def _evaluate_selected(self, trainees: list[Trainee], outcomes: list[Outcome]) -> None:
         """Measure test at the epoch that val would have chosen, beside the last epoch."""
+        pairs = [(t, o) for t, o in zip(trainees, outcomes, strict=True) if t.earlier is None]
+        if not pairs:
+            return
+        trainees, outcomes = [t for t, _ in pairs], [o for _, o in pairs]
         last = [copy.deepcopy(trainee.trained().state_dict()) for trainee in trainees]
         for trainee in trainees:
             if trainee.best is not None:

@@ -20,7 +20,7 @@ from vitkd_bench.engine.parts import Part
 from vitkd_bench.engine.randomness import GlobalState
 from vitkd_bench.networks import ViTNetwork, create_student
 from vitkd_bench.registry import METHODS
-from vitkd_bench.spec import Failure, Run, seeded
+from vitkd_bench.spec import Failure, Record, Run, seeded
 
 
 class NonFiniteLossError(Exception):
@@ -60,6 +60,7 @@ class Trainee:
         self.curve: list[dict[str, float]] = []
         self.best: dict[str, Any] | None = None
         self.failure: Failure | None = None
+        self.earlier: Record | None = None
         self.last_good_loss: float | None = None
         self.untrained_knn = 0.0  # of a pretraining run, at its start; measured anew when it is resumed
         self.seconds = 0.0
@@ -252,6 +253,15 @@ class Trainee:
             buffer,
         )
         return buffer.getvalue()
+
+    def take_up(self, record: Record, weights: dict[str, Tensor]) -> None:
+        """Be the student that an earlier execution of this run kept: trained, and only to be evaluated.
+
+        Raises:
+            RuntimeError: the weights are of another network.
+        """
+        self.trained().module.load_state_dict(weights)
+        self.earlier, self.epoch, self.curve = record, self.run.recipe.epochs, list(record.curve)
 
     def restore(self, state: bytes) -> None:
         """Go on from what `state` wrote.
