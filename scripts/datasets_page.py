@@ -44,8 +44,8 @@ images are: `once`, kept in memory, or `anew`, each time that they are shown.
 - **What is wrong** is one line with the path: a member that leads outside or is a link, a file or an id
   that stands twice, a truncated archive, broken or absurdly nested JSON, a pickle that asks for code,
   an annotation of a missing image, a folder that is no class, a label out of range, a class without
-  images. Nothing is skipped silently; the setting `skip` names images to leave out, and the record
-  counts them.
+  images. Nothing is skipped silently but names that begin with a dot; the setting `skip` names images
+  to leave out, and the record counts them.
 - **Readers are ours.** torchvision's and timm's unpack archives, sort folders as text, follow the order
   of a disk, or have no split for these layouts; each data set says below where one of them would not
   do.

@@ -1,6 +1,10 @@
 """Decoding: every common kind of file becomes RGB, and a broken one is named."""
 
 import io
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +34,23 @@ def photo(side: int = 64) -> Image.Image:
     """Smooth colours that compress well."""
     x = np.linspace(0, 255, side, dtype=np.uint8)
     return Image.fromarray(np.stack(np.broadcast_arrays(x, x[:, None], 255 - x), axis=-1).copy())
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [((9_500, 10_000), "9500 x 10000 pixels"), ((20_000, 10_000), "too large")]
+)
+def test_a_bomb_is_refused_before_it_is_decoded(size: tuple[int, int], said: str, tmp_path: Path) -> None:
+    """An image of too many pixels is named with the limit, and nothing is said beside that line."""
+    (tmp_path / "x.png").write_bytes(saved(Image.new("1", size), "PNG"))
+    code = (
+        "import pathlib\nfrom vitkd_bench.pipeline.decode import decode\n"
+        "try: decode(pathlib.Path('x.png').read_bytes(), 'x', 8)\nexcept Exception as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(f"x: {said}.*89,478,485.* read at most\n", done.stdout)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import IMAGENET_PIXELS, Dataset, DatasetSettings
@@ -26,6 +26,15 @@ class HfImageSetSettings(DatasetSettings):
     label_space: str | None = Field(
         default=None, min_length=1, description="name of these classes, where a teacher's head is for them"
     )
+
+    @model_validator(mode="after")
+    def _splits_are_told_apart(self) -> HfImageSetSettings:
+        named = [name for name in (self.train, self.test, self.published_val) if name is not None]
+        if len(set(named)) < len(named):
+            raise ValueError(f"train, test and published_val: two of {', '.join(named)} are the same split")
+        if (self.val is None) == (self.published_val is None):
+            raise ValueError("val: either how it is carved from train, {per_class: 20}, or published_val")
+        return self
 
 
 DATASETS.register(

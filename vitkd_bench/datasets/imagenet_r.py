@@ -26,7 +26,7 @@ DATASETS.register(
         files=("imagenet_r | imagenet-r", "imagenet-r.tar"),
         fetch=("https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",),
         templates=("a rendition of a {}.",),
-        notes="Folders <wnid>; 200 classes, other ones than ImageNet-A's.",
+        notes="Folders <wnid>; 200 classes, another list than ImageNet-A's: 86 are on both.",
     ),
     ShiftRootSettings,
 )

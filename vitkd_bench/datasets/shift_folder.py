@@ -51,7 +51,8 @@ DATASETS.register(
         role="shift",
         split_rule="all of it is test",
         decode="anew",
-        notes="A class for which the training data have no place is left out by `subset: {classes: [...]}`.",
+        notes="Images of a class for which the training data have no place are left out, and the record "
+        "counts them.",
     ),
     ShiftFolderSettings,
 )

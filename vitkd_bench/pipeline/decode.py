@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,9 @@ ORIENTATION = 0x0112  # the EXIF tag that says how an image is turned
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 MOST_PIXELS = 89_478_485
 """More are taken for a decompression bomb (PIL's own limit, a quarter of a GiB in RGB)."""
+
+# such an image is refused here; PIL's warning beside it would say no more
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def decode(data: bytes, where: str, image_size: int | None) -> NDArray[np.uint8]:
@@ -61,6 +65,8 @@ def opened(data: bytes, where: str, needed: Needed | None = None) -> Image.Image
             return _rgb(found, where)
     except WorldError:
         raise
+    except Image.DecompressionBombError:
+        raise WorldError(f"{where}: too large; {MOST_PIXELS:,} pixels are read at most") from None
     except UnidentifiedImageError:
         raise WorldError(f"{where}: not an image; {', '.join(FORMATS)} can be read") from None
     except Exception as error:  # noqa: BLE001 - PIL's plugins raise whatever broken bytes lead them to

@@ -57,7 +57,7 @@ def choose(
         elif settings.val is not None:
             raise BadInputError("val: this data set has a published val; leave this field out")
         whole["train"] = _drawn(whole["train"], settings, names)
-    skipped = sum(f"{part.prefix}{id_}" in skip for part in parts.values() for id_ in part.ids) if skip else 0
+    skipped = sum(_skipped(part, kept, skip) for part in parts.values()) if skip else 0
     return Choice(whole, skipped)
 
 
@@ -124,6 +124,12 @@ def _kept(part: Part, kept: Sequence[int], classes: int, skip: frozenset[str]) -
         stays &= np.array([f"{part.prefix}{id_}" not in skip for id_ in part.ids], dtype=bool)
     at = np.flatnonzero(stays)
     return taken(part, at, labels[at])
+
+
+def _skipped(part: Part, kept: Sequence[int], skip: frozenset[str]) -> int:
+    """Count the samples of kept classes that are left out."""
+    stays = np.isin(part.labels, list(kept)).tolist()
+    return sum(f"{part.prefix}{id_}" in skip for id_, stay in zip(part.ids, stays, strict=True) if stay)
 
 
 def _refuse_empty(part: Part, name: str, names: Sequence[str]) -> None:

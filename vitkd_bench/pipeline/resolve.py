@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vitkd_bench.pipeline.parts import ids_to_skip
 from vitkd_bench.pipeline.readers import reader_of
 from vitkd_bench.pipeline.selection import chosen, label_space
 from vitkd_bench.registry import DatasetEntry
-from vitkd_bench.spec import BadInputError, ResolvedDataset
+from vitkd_bench.spec import BadInputError, ResolvedDataset, content_hash
 
 IN_NO_ID = ("pictures_of", "templates")
 """Settings that change no number of a run by themselves."""
@@ -37,6 +38,7 @@ def resolve_dataset(
     try:
         known = reader_of(facts).classes(facts, parsed, roots)
         classes = chosen(facts, parsed, known)[1]
+        skip = ids_to_skip(parsed, roots, facts.name)
     except BadInputError as error:
         raise BadInputError(f"{where}: {error}" if where else str(error)) from None
     decode = parsed.decode or facts.decode
@@ -61,5 +63,6 @@ def resolve_dataset(
         shifts=facts.shifts,
         templates=parsed.templates or facts.templates,
         decode=decode,
+        skipped=content_hash(sorted(skip)) if skip else "",
         pool=getattr(parsed, "pool", "sum"),
     )

@@ -13,6 +13,7 @@ from vitkd_bench.spec import (
     DatasetSettings,
     Subset,
     Validation,
+    WorldError,
     content_hash,
     nearest,
 )
@@ -135,7 +136,14 @@ def chosen(
 
     A kept class has its index in the full list under the full list's label space, so that a head for all
     classes serves a subset of them.
+
+    Raises:
+        WorldError: fewer than two classes.
+        BadInputError: a class that is asked for is not there.
     """
+    if len(known) < 2:
+        told = f"{known[0].info.name!r} alone" if known else "none"
+        raise WorldError(f"classes: at least two are needed, and there is {told}")
     subset, classes = settings.subset, [c.info for c in known]
     kept = choose_classes([c.words for c in known], subset)
     if subset is None or subset.classes is None:

@@ -156,7 +156,8 @@ class ResolvedDataset(Frozen):
 
     `settings` are plain JSON; file names stand in them as the suite wrote them, never as found on one
     machine. `pictures` are the names under which a teacher's contract would list these images as seen.
-    `templates` are the sentences of which a text head is made. `pool` makes one probability of several where
+    `templates` are the sentences of which a text head is made. `skipped` is the hash of the ids that are left
+    out, where a list names some. `pool` makes one probability of several where
     a class of a shift set is several of those trained on.
     """
 
@@ -172,6 +173,7 @@ class ResolvedDataset(Frozen):
     pictures: tuple[str, ...] = ()
     templates: tuple[Template, ...] = Field(default=TEMPLATES, min_length=1)
     decode: Decoding = "once"
+    skipped: str = ""
     pool: Literal["sum", "mean"] = "sum"
 
     @property
@@ -182,7 +184,10 @@ class ResolvedDataset(Frozen):
     def identity(self) -> dict[str, object]:
         """What of the data set stands in a run's id. Which shift splits are evaluated changes no number.
 
-        Nor does the folder in which it lies (`root`): the hash of its ids stands in the record.
+        Nor does the folder in which it lies (`root`): the hash of its ids stands in the record. Of a list of
+        images to skip its content counts, not its name.
         """
-        settings = {name: value for name, value in self.settings.items() if name != "root"}
+        settings = {name: value for name, value in self.settings.items() if name not in {"root", "skip"}}
+        if self.skipped:
+            settings["skip"] = self.skipped
         return {"name": self.name, "settings": settings, "classes": self.class_hash}

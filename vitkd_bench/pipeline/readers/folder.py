@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class FolderReader:
         own = _own(settings)
         train = find(own.train, "train", roots, facts.name)
         if isinstance(own.test, str):
-            find(own.test, "test", roots, facts.name)
+            _refuse_same(own, train, find(own.test, "test", roots, facts.name))
         if own.classes is not None:
             return read_classes(find(own.classes, "classes", roots, facts.name))
         return classes_of_folders(below(open_files(train), own.folder("train")).folders)
@@ -69,6 +69,13 @@ def below(files: Files, folder: str | None) -> Tree:
         known = ", ".join(sorted(files.tops())[:20])
         raise WorldError(f"{files.path}: within: no folder {folder!r} in it; it has {known}")
     return tree_of(found)
+
+
+def _refuse_same(own: FolderSettings, train: Path, test: Path) -> None:
+    """Refuse one folder under two names: what is trained on would be reported."""
+    inside = [str(PurePosixPath(own.folder(part) or ".")).strip("/") for part in ("train", "test")]
+    if inside[0] == inside[1] and train.resolve() == test.resolve():
+        raise BadInputError(f"test: {test} is what train names too; carve it instead, {{share: 0.2}}")
 
 
 def _carved(train: Part, rule: Validation, known: tuple[KnownClass, ...]) -> tuple[Part, Part]:

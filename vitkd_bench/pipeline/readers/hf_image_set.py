@@ -62,6 +62,9 @@ def _files(home: Path, split: str) -> list[Path]:
     ]
     found = found or sorted(home.glob(f"{split}/*.arrow"))
     if not found:
+        if deeper := sorted(home.glob(f"*/{split}-*.parquet")):
+            inside = deeper[0].parent.name
+            raise WorldError(f"{home}: files of split {split!r} lie in {inside}: say path: .../{inside}")
         known = {p.name.partition("-")[0] for p in home.glob("**/*.parquet")}
         known |= {p.parent.name for p in home.glob("*/*.arrow")}
         raise WorldError(f"{home}: no files of split {split!r}, parquet or arrow{nearest(split, known)}")

@@ -56,6 +56,10 @@ def _known(facts: Dataset) -> tuple[KnownClass, ...]:
 
 
 def _validation(files: Files, places: Places, known: tuple[KnownClass, ...]) -> Part:
+    if not files.names:
+        raise WorldError(
+            f"{files.path}: no image in it: images of val, or folders of them by wnid, are needed"
+        )
     if not all(_VAL_NAME.fullmatch(name) for name in files.names):
         return part_of_tree(tree_of(files), known, "test")
     devkit = open_files(places.find(*DEVKIT))

@@ -31,6 +31,7 @@ class WebdatasetReader:
         """List the classes of the JSON file, or else the labels of train."""
         own = _own(settings)
         paths = {field: _shards(own, field, roots, facts.name) for field in ("train", "test")}
+        _refuse_shared(paths["train"], paths["test"])
         if own.classes is not None:
             return read_classes(find(own.classes, "classes", roots, facts.name))
         return classes_of_folders({s.label for path in paths["train"] for s in _samples(path, own.label)[1]})
@@ -78,6 +79,12 @@ def _shards(own: WebdatasetSettings, field: str, roots: tuple[Path, ...], datase
     return [find(name, field, roots, dataset) for name in names]
 
 
+def _refuse_shared(train: list[Path], test: list[Path]) -> None:
+    """Refuse a shard of both parts: what is trained on would be reported."""
+    if both := {path.resolve() for path in train} & {path.resolve() for path in test}:
+        raise BadInputError(f"test: shard {min(both)} is train's too; {len(both)} shards are")
+
+
 def _samples(path: Path, field: str) -> tuple[Files, list[_Sample]]:
     """Read the labels of a shard, and which image each is of, in the order of the keys."""
     files = open_files(path)
@@ -85,8 +92,12 @@ def _samples(path: Path, field: str) -> tuple[Files, list[_Sample]]:
     for name in files.names:
         folder, slash, base = name.rpartition("/")
         key, dot, kind = base.partition(".")
-        if dot:
-            groups.setdefault(f"{folder}{slash}{key}", {})[kind.lower()] = name
+        if not dot:
+            continue
+        members = groups.setdefault(f"{folder}{slash}{key}", {})
+        if kind.lower() in members:
+            raise WorldError(f"{path}/{name}: {members[kind.lower()]!r} is of the same sample and kind")
+        members[kind.lower()] = name
     return files, [_sample(files, key, members, field) for key, members in sorted(groups.items())]
 
 
