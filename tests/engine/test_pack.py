@@ -10,6 +10,7 @@ import pytest
 
 from tests.engine.conftest import SUITE, PlanOf
 from vitkd_bench.engine import Interrupted, PackOptions, evaluation, run_pack
+from vitkd_bench.engine.setting import Setting, settle
 from vitkd_bench.records import Preparations, Store
 from vitkd_bench.spec import Pack, Plan
 
@@ -192,22 +193,29 @@ def test_a_method_that_cannot_be_made_fails_its_run_and_no_other(
 
 
 def test_the_teacher_is_bit_identical_after_training(
-    finished: tuple[Plan, Store], preparations: Preparations
+    plan_of: PlanOf, preparations: Preparations, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its file still has the digest of its record, and none of its tensors is trained."""
-    plan, _ = finished
-    from vitkd_bench.engine.setting import settle
+    """Copy and distillation are trained to their end; every tensor of the teacher is as it was loaded."""
+    plan, seen = plan_of(only=("quick/dinov2:standard:attn_*:*",)), []
 
-    runs = [run for run in plan.runs.values() if run.teacher and run.teacher.name == "quick/dinov2"][:3]
-    setting = settle(plan, runs, preparations, PackOptions())
-    assert setting.teacher is not None
-    before = {k: v.clone() for k, v in setting.teacher.module.state_dict().items()}
-    trained = {id(p) for t in setting.trainees for p in t.network.parameters()}
-    assert not trained & {id(p) for p in setting.teacher.parameters()}
-    assert not any(p.requires_grad for p in setting.teacher.parameters())
-    assert not setting.teacher.training
-    for name, tensor in setting.teacher.module.state_dict().items():
-        assert (tensor == before[name]).all()
+    def settled(*given: Any) -> Setting:
+        setting = settle(*given)
+        assert setting.teacher is not None
+        assert not setting.teacher.training
+        assert not any(p.requires_grad for p in setting.teacher.parameters())
+        seen.append((setting, {k: v.clone() for k, v in setting.teacher.module.state_dict().items()}))
+        return setting
+
+    monkeypatch.setattr("vitkd_bench.engine.pack.settle", settled)
+    run_all(plan, store, preparations)
+    assert {record.cell.method for record in store.records().values()} >= {"attn_copy", "attn_distill"}
+    assert seen
+    for setting, before in seen:
+        assert all(trainee.step_count > 0 for trainee in setting.trainees)
+        assert setting.teacher is not None
+        after = setting.teacher.module.state_dict()
+        assert after.keys() == before.keys()
+        assert all(tensor.equal(before[name]) for name, tensor in after.items())
 
 
 def test_a_preparation_is_measured_before_and_after(preparations: Preparations, plan_of: PlanOf) -> None:

@@ -116,6 +116,8 @@ def test_a_shift_set_is_scored_within_the_classes_that_it_shares(folder: Path) -
     assert found["top1_over_all"] <= found["top1"]
     assert record.scoring["dim"]["rule"] == "within 2 of 3 classes"
     assert record.scoring["dim"]["clean_split"] == "test"
+    assert record.scoring["dim"]["left_out"] == {"classes": 1, "images": 5, "skipped": 0}
+    assert "dim: 5 images of 1 classes that are not trained on are left out" in record.notes
     with np.load(store.predictions_path(record.run_id)) as kept:
         assert kept["dim/log_probs"].shape == (10, 2)
         assert (kept["dim/top5"][:, 0] == kept["dim/label"]).mean() == found["top1"]

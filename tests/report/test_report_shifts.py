@@ -162,12 +162,13 @@ def test_other_rules_stand_in_other_tables(made: Shifted) -> None:
         ({"digits/a": OTHER}, r"within 5 of 10 classes \(class map d{16}\)"),
         ({"digits/a": {**WITHIN, "classes": "e" * 16}}, r"within 4 of 10 classes \(class map e{16}\)"),
         ({"digits/a": {**WITHIN, "clean_split": "val"}}, "clean val"),
+        ({"digits/a": {**WITHIN, "images": "f" * 16}}, "images f{16}"),
     ],
 )
 def test_one_split_scored_in_two_ways_is_refused(
     tmp_path: Path, scoring: dict[str, dict[str, Any]], said: str
 ) -> None:
-    """Another rule, list of classes or clean split of one shift set is an error that names both runs."""
+    """Another rule, list of classes, clean split or images of a shift set: an error that names both runs."""
     folders: list[Path] = []
     for name, rule in (("a", {"digits/a": WITHIN}), ("b", scoring)):
         made = Shifted(tmp_path / name)
@@ -266,11 +267,11 @@ def test_every_table_marks_what_the_teacher_has_seen(made: Shifted) -> None:
     for section in markdown.split("\n## ")[1:]:
         table = [line for line in section.splitlines() if line.startswith("| micro/") or "| deit" in line]
         assert all("†" in line for line in table), section
-    assert markdown.count("† The teacher has seen these pictures") == 1
+    assert markdown.count("† The teacher was trained on this collection") == 1
     assert "†" in summary(board)[1]
     assert [heatmap.seen for heatmap in heatmaps(board)] == [("micro/clip", "micro/deit")]
     assert "have seen these pictures: micro/clip, micro/deit." in heatmaps(board)[0].alt
-    assert pages["index.html"].count("† The teacher has seen these pictures") == 5
+    assert pages["index.html"].count("† The teacher was trained on this collection") == 5
     assert r"micro/deit\dag{}" in pages["leaderboard.tex"]
     assert "†" not in pages["leaderboard.tex"]
     seen = {

@@ -23,6 +23,8 @@ from vitkd_bench.measures import (
 )
 from vitkd_bench.measures.groups import HEAD_ABOVE, TAIL_BELOW
 from vitkd_bench.pipeline import Splits
+from vitkd_bench.pipeline.splits import hash_of
+from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import ResolvedDataset
 from vitkd_bench.spec.shift_map import map_classes
 
@@ -63,11 +65,26 @@ class ShiftSet:
     examples: Examples
     class_map: ClassMap
     pictures: tuple[str, ...]
+    images: str
+    left_out: dict[str, int]
+    published: int | None = None
+
+    def notes(self) -> Iterator[str]:
+        """Say what of the set is not scored, and where it is not the one that was published."""
+        if self.left_out["images"]:
+            told = f"{self.left_out['images']} images of {self.left_out['classes']} classes"
+            yield f"{self.name}: {told} that are not trained on are left out"
+        if self.left_out["skipped"]:
+            yield f"{self.name}: {self.left_out['skipped']} images are left out, as its setting skip says"
+        there = len(self.examples) + self.left_out["images"] + self.left_out["skipped"]
+        if self.published not in {None, there}:
+            yield f"{self.name}: {there:,} images, published are {self.published:,}"
 
     @property
     def scoring(self) -> dict[str, Any]:
-        """What a record says of the rule, of the classes, and of whose pictures these are."""
-        return {**self.class_map.facts("test"), "pictures": list(self.pictures)}
+        """What a record says of the rule, of the classes, of the images, and of whose pictures these are."""
+        told = {"pictures": list(self.pictures), "images": self.images, "left_out": self.left_out}
+        return {**self.class_map.facts("test"), **told}
 
     def metrics(self, scores: Tensor, teacher: Tensor | None, clean: Clean | None) -> dict[str, float]:
         """Measure (N, K) log-probabilities of all training classes by both rules, beside the clean images."""
@@ -120,7 +137,15 @@ def shift_set(name: str, shift: ResolvedDataset, trained: ResolvedDataset, opene
     labels = numbers[opened.test.labels]
     at = np.flatnonzero(labels >= 0)
     class_map = ClassMap(tuple(places.values()), len(trained.classes), shift.pool)
-    return ShiftSet(name, opened.test.taken(at, labels[at]), class_map, shift.pictures)
+    examples = opened.test.taken(at, labels[at])
+    left_out = {
+        "classes": len(shift.classes) - len(places),
+        "images": len(labels) - len(at),
+        "skipped": opened.skipped,
+    }
+    images = hash_of({"test": (examples.ids, examples.labels)})
+    published = None if "subset" in shift.settings else DATASETS.get(shift.name).facts.counts.get("test")
+    return ShiftSet(name, examples, class_map, shift.pictures, images, left_out, published)
 
 
 def long_tail(labels: np.ndarray, classes: int) -> tuple[int, ...]:

@@ -125,6 +125,9 @@ class Setting:
             yield "no agreement with the teacher: outputs of it were stored, and it is not loaded"
         elif trainee.cell.teacher_classes is None:
             yield f"no agreement with the teacher: {trainee.cell.teacher.name} has no head for these classes"
+        asked = self.plan.splits_of(trainee.run.id) if trainee.run.id in self.plan.runs else ()
+        for name in (name for name in asked if name in self.shift_sets):
+            yield from self.shift_sets[name].notes()
         yield from trainee.method.notes()
         yield from trainee.control.notes()
 

@@ -9,8 +9,8 @@ from vitkd_bench.spec import SELF, TeacherFacts
 
 MARK = "†"
 LEGEND = (
-    f"{MARK} The teacher has seen these pictures: its contract lists their collection among the data of its "
-    "training, so that the number may be of what it remembers."
+    f"{MARK} The teacher was trained on this collection of pictures, as its contract says, so that the "
+    "number may be of what it remembers. Of a collection's own test part it need not have seen any."
 )
 
 

@@ -200,7 +200,7 @@ def _mark(axes: Axes, heatmap: Heatmap) -> None:
         labels.append("95 % interval excludes 0")
     if heatmap.seen:
         shown.append(Rectangle((0, 0), 1, 1, fill=False, ec="none"))
-        labels.append(f"{MARK} teacher has seen these pictures")
+        labels.append(f"{MARK} teacher was trained on these pictures")
     if shown and isinstance(axes.figure, _figure_type()):
         axes.figure.legend(shown, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=8)
 

@@ -123,7 +123,7 @@ def _difference(
 
 
 def check_scoring(found: Gathered) -> None:
-    """Hold that each column has one meaning: one rule and class map a shift split, one pair of thresholds.
+    """Hold that a column has one meaning: rule, class map and images of a shift split, a pair of thresholds.
 
     Raises:
         MixedError: two records of a data set differ in it; names both.
@@ -146,7 +146,10 @@ def _meanings(record: Record) -> list[tuple[str, Sequence[object], str]]:
     for split, metrics in record.metrics.items():
         if split not in PLAIN:
             scoring = Scoring.of(record, split)
-            found.append((split, (scoring,), f"{scoring.title}, clean {scoring.clean_split}"))
+            images = str(record.scoring.get(split, {}).get("images", ""))
+            words = f"{scoring.title}, clean {scoring.clean_split}"
+            words += f", images {images}" if images else ""
+            found.append((split, (scoring, images), words))
         elif "head_above" in metrics:
             bounds = metrics["head_above"], metrics["tail_below"]
             words = f"with a head above {bounds[0]:.0f} and a tail below {bounds[1]:.0f} training images"

@@ -41,8 +41,10 @@ class Record(Frozen):
     `top1_over_all`, `clean_<name>` (the same classes without shift), `drop`, `drop_over_all`; of a long tail
     `head_top1`, `medium_top1`, `tail_top1`. Records that were made earlier have fewer names. `scoring` says
     by split how a shift set was scored: `rule` in words, `classes` the hash of its class map, `clean_split`,
-    and `pictures` the collections that its images are of; a split that is not there is scored over all
-    classes, and a drop of it is from `test`. `scored` names the output that was scored, and its weights.
+    `pictures` the collections that its images are of, `images` the hash of their ids and labels, `left_out`
+    how many classes and images are not of the training classes, and how many `skip` names; a split that is
+    not there is scored over all classes, and a drop of it is from `test`. `scored` names the output that was
+    scored, and its weights.
     `curve` holds one entry an epoch. `gradient_norms` are those of the parts of the loss, weights included,
     on the student over the first hundredth of the steps. `baseline` is the run id of `none` with the same
     student, data, recipe, seed.
