@@ -225,6 +225,16 @@ def test_skipping_what_is_unreadable_makes_it_sound(birds: Path, vitkd: Vitkd) -
     assert "1 skipped" in out
 
 
+def test_a_class_that_has_no_image_at_all_is_missed(birds: Path, vitkd: Vitkd) -> None:
+    """A class of the list of which no part has an image fails the check, as it fails a run."""
+    names = [{"name": name} for name in (*CLASSES, "zebra")]
+    (birds / "classes.json").write_text(json.dumps(names))
+    shown = ("--set", "test=test", "--set", "classes=classes.json", "--data-root", birds)
+    code, out, _ = vitkd("check", "shift_folder", *shown)
+    assert code == 1
+    assert "test: 1 of 4 classes have no image, such as 'zebra'" in out
+
+
 def test_a_list_to_skip_is_written_where_one_is_needed(birds: Path, vitkd: Vitkd) -> None:
     """Into a folder that is there, and not where nothing has to be skipped."""
     code, _, err = vitkd(*of_birds(birds), "--write-skip", birds / "none" / "skip.txt")
@@ -265,6 +275,7 @@ def test_lists_say_what_is_here(tmp_path: Path, vitkd: Vitkd) -> None:
     broken.mkdir()
     (broken / ".102flowers.tgz.lock").touch()
     (broken / "102flowers.tgz.part").write_bytes(b"half")
+    (broken / "setid.mat").touch()  # one of its files is not all of them
     rows = {
         one["name"]: one["here"] for one in json.loads(vitkd("list", "--data-root", tmp_path, "--json")[1])
     }

@@ -13,16 +13,22 @@ OWN, NONE_NEEDED = "files of one's own", "needs none"
 
 
 def is_here(entry: DatasetEntry, roots: tuple[Path, ...]) -> bool | None:
-    """Say whether the data set's folder, or all of its files, lie under a root; None: files of one's own."""
+    """Say whether all of a data set's files lie where its reader looks for them; None: files of one's own.
+
+    A shift set may also lie unpacked in its folder, by class.
+    """
     facts = entry.facts
     if not facts.files:
         return None if any(field.is_required() for field in entry.settings.model_fields.values()) else True
-    folder, *files = ([name.strip() for name in line.split("|")] for line in facts.files)
-    return any(
-        any(_holds_files(root / name) for name in folder)
-        or (bool(files) and all(any((root / name).exists() for name in line) for line in files))
-        for root in roots
-    )
+    names, *lines = ([name.strip() for name in line.split("|")] for line in facts.files)
+    folders = [root / name for root in roots for name in names]
+    if facts.role == "shift" and any(map(_holds_files, folders)):
+        return True
+    return any(_holds_all(places, lines) for places in (folders, *([root] for root in roots)))
+
+
+def _holds_all(folders: list[Path], lines: list[list[str]]) -> bool:
+    return all(any((folder / name).exists() for folder in folders for name in line) for line in lines)
 
 
 def _holds_files(folder: Path) -> bool:

@@ -18,7 +18,7 @@ Extensions = Annotated[
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", help="Where data is looked for first.", show_default="$VITKD_DATA"),
+    typer.Option("--data-root", help="Where data is looked for.", show_default="$VITKD_DATA"),
 ]
 Root = Annotated[
     Path | None, typer.Option("--root", help="The folder of this data set, or one that holds its folder.")

@@ -32,7 +32,11 @@ Settings = Annotated[
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", help="Where data is looked for first.", show_default="$VITKD_DATA"),
+    typer.Option(
+        "--data-root",
+        help="Where data is looked for, after the folder of the suite.",
+        show_default="$VITKD_DATA",
+    ),
 ]
 Only = Annotated[
     list[str] | None,

@@ -87,8 +87,8 @@ def check_dataset(
         return Checked(tuple(checks))
     skip = ids_to_skip(parsed, roots, entry.name)
     refuse_unknown(skip, parts, where)
-    taken, wrong = _taken(entry.facts, parsed, known, parts, skip)
-    return _of_images(entry.facts, taken, [*checks, _splits(taken, parsed, wrong)], jobs, watch, skip)
+    taken, names, wrong = _taken(entry.facts, parsed, known, parts, skip)
+    return _of_images(entry.facts, taken, [*checks, _splits(taken, names, parsed, wrong)], jobs, watch, skip)
 
 
 def how_to_get(facts: Dataset) -> str:
@@ -168,27 +168,29 @@ def _taken(
     known: Sequence[KnownClass],
     parts: Mapping[str, Part],
     skip: frozenset[str],
-) -> tuple[Choice, str]:
+) -> tuple[Choice, list[str], str]:
     """Apply the settings; where that fails by the files, take the parts as published and say why."""
     try:
-        kept, _ = chosen(facts, settings, known)
-        return choose(parts, settings, known, kept, skip), ""
+        kept, infos = chosen(facts, settings, known)
+        return choose(parts, settings, known, kept, skip), [info.name for info in infos], ""
     except BadInputError as error:
         raise BadInputError(f"data set {facts.name!r}: {error}") from None
     except WorldError as error:
-        return Choice(dict(parts)), str(error)
+        return Choice(dict(parts)), [], str(error)
 
 
-def _splits(choice: Choice, settings: DatasetSettings, wrong: str) -> Check:
+def _splits(choice: Choice, names: Sequence[str], settings: DatasetSettings, wrong: str) -> Check:
     """Check that the splits are whole: the parts of the role, and every class in each."""
     needed = ("train", "val", "test") if "train" in choice.parts else ("test",)
     problems = [wrong] if wrong else [f"there is no {name}" for name in needed if name not in choice.parts]
-    classes = {label for part in choice.parts.values() for label in part.labels.tolist()}
     sparse = settings.val is not None and settings.val.share is not None
     for name, part in choice.parts.items() if not wrong else ():
-        lacking = classes - set(part.labels.tolist())
+        lacking = set(range(len(names))) - set(part.labels.tolist())
         if lacking and not (name == "val" and sparse):
-            problems.append(f"{name}: {len(lacking)} of {len(classes)} classes have no image")
+            first = names[min(lacking)]
+            problems.append(
+                f"{name}: {len(lacking)} of {len(names)} classes have no image, such as {first!r}"
+            )
     figures = {name: float(len(part)) for name, part in choice.parts.items()}
     if problems:
         return Check(name="splits", status="refuse", finding="; ".join(problems), figures=figures)
