@@ -200,10 +200,10 @@ def test_the_teacher_is_bit_identical_after_training(
 
     def settled(*given: Any) -> Setting:
         setting = settle(*given)
-        assert setting.teacher is not None
-        assert not setting.teacher.training
-        assert not any(p.requires_grad for p in setting.teacher.parameters())
-        seen.append((setting, {k: v.clone() for k, v in setting.teacher.module.state_dict().items()}))
+        if setting.teacher is not None:  # the baseline's pack reads none
+            assert not setting.teacher.training
+            assert not any(p.requires_grad for p in setting.teacher.parameters())
+            seen.append((setting, {k: v.clone() for k, v in setting.teacher.module.state_dict().items()}))
         return setting
 
     monkeypatch.setattr("vitkd_bench.engine.pack.settle", settled)
