@@ -11,6 +11,7 @@ from PIL import Image
 from tests.fixtures.narrow_texts import clip, stored, whole_model
 from vitkd_bench.api import load_suite, plan_suite
 from vitkd_bench.engine import PackOptions, run_pack
+from vitkd_bench.pipeline import splits
 from vitkd_bench.records import Preparations, Store
 from vitkd_bench.report import write_report
 from vitkd_bench.spec import BadInputError, Plan, Record, WorldError
@@ -101,6 +102,25 @@ def record_of(store: Store, plan: Plan, method: str) -> Record:
     assert record is not None
     assert record.error is None
     return record
+
+
+def test_a_shift_set_that_is_named_later_is_scored_on_the_kept_student(folder: Path) -> None:
+    """Its record, notes included, is that of a run that knew the set; other images of test train it anew."""
+    some = planned(folder, keep="student", evaluate=["test"])
+    whole = planned(folder, keep="student")
+    wanted = record_of(trained(folder, whole, "whole"), whole, "kd")
+    before = record_of(trained(folder, some), some, "kd")
+    grown = record_of(trained(folder, whole), whole, "kd")
+    assert "dim" not in before.metrics
+    assert grown.result() == wanted.result()
+    assert grown.cost == before.cost
+    (folder / "test" / "red" / "3.png").unlink()
+    splits._opened.cache_clear()  # another process would look at the disk again
+    fewer = planned(folder, keep="student", evaluate=[*SUITE["evaluate"], "folder/fog@5"])
+    again = record_of(trained(folder, fewer), fewer, "kd")
+    assert again.run_id == grown.run_id
+    assert again.split_hash != grown.split_hash
+    assert "evaluated_again" not in again.provenance
 
 
 def test_a_shift_set_is_scored_within_the_classes_that_it_shares(folder: Path) -> None:

@@ -14,14 +14,17 @@ from vitkd_bench.records import Store
 from vitkd_bench.spec import Record
 
 
-def kept_student(store: Store, trainee: Trainee) -> tuple[Record, dict[str, Tensor]] | None:
+def kept_student(store: Store, trainee: Trainee, split_hash: str) -> tuple[Record, dict[str, Tensor]] | None:
     """Give the record and the weights of a run that is done, where its student is all that evaluation needs.
 
-    None where the run has to be trained: no record that says `done`, no weights, those of another run (set
-    aside, named in `store.damage`), or a method that evaluates more than the student's own weights.
+    None where the run has to be trained: no record that says `done` of the splits as they are now
+    (`split_hash`), no weights, those of another run (set aside, named in `store.damage`), or a method that
+    evaluates more than the student's own weights.
     """
     record, path = store.read(trainee.run.id), store.weights_path(trainee.run.id)
-    if record is None or record.status != "done" or not path.is_file() or not _student_is_all(trainee.method):
+    if record is None or record.status != "done" or record.split_hash != split_hash:
+        return None
+    if not path.is_file() or not _student_is_all(trainee.method):
         return None
     content = path.read_bytes()
     if digest(content) != record.weights_sha256:
@@ -37,6 +40,7 @@ def evaluated_again(record: Record, outcome: Outcome, provenance: dict[str, Any]
         update={
             "metrics": outcome.metrics,
             "scoring": outcome.scoring,
+            "notes": tuple(dict.fromkeys((*outcome.notes, *record.notes))),
             "provenance": {**record.provenance, "evaluated_again": provenance},
         }
     )

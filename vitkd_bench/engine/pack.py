@@ -109,8 +109,8 @@ class _Loop:
         except Exception as error:  # noqa: BLE001  (a method's own fit: its failure is this run's alone)
             trainee.fail(type(error).__name__, f"fit: {error}")
             return
-        kept = None if self.setting.pretraining else kept_student(self.store, trainee)
-        id_ = trainee.run.id
+        id_, split_hash = trainee.run.id, self.setting.splits.split_hash
+        kept = None if self.setting.pretraining else kept_student(self.store, trainee, split_hash)
         path = self.store.weights_path(id_) if kept else self.store.checkpoint_path(id_)
         if not path.exists():
             return
