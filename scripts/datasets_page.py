@@ -13,7 +13,7 @@ from pathlib import Path
 from made_page import write_or_check
 
 from vitkd_bench.registry import DATASETS, DatasetEntry
-from vitkd_bench.spec import Dataset, DatasetSettings
+from vitkd_bench.spec import Dataset, DatasetSettings, alternatives
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "datasets.md"
 REFRESH = "python scripts/datasets_page.py"
@@ -95,7 +95,7 @@ def _section(entry: DatasetEntry) -> str:
 
 
 def _alternatives(line: str) -> str:
-    return " or ".join(f"`{name.strip()}`" for name in line.split("|")) if line else ""
+    return " or ".join(f"`{name}`" for name in alternatives(line)) if line else ""
 
 
 def _notes(entry: DatasetEntry) -> list[str]:

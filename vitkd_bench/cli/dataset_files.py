@@ -32,12 +32,14 @@ def given(
     Raises:
         BadInputError: a folder that is none, or an override that is not `setting=value`.
     """
+    from vitkd_bench.spec import alternatives
+
     settings, roots = settings_of(overrides), (*roots_of(data_root), Path.cwd())
     if root is None:
         return settings, roots
     refuse_no_folder("--root", root)
     home, files = root.resolve(), entry.facts.files
-    holds = bool(files) and any((home / name.strip()).exists() for name in files[0].split("|"))
+    holds = bool(files) and any((home / name).exists() for name in alternatives(files[0]))
     if "root" in entry.settings.model_fields and not holds:
         return {"root": str(home), **settings}, roots
     return settings, (home, *roots)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitkd_bench.spec import alternatives
+
 if TYPE_CHECKING:
     from vitkd_bench.registry import DatasetEntry
     from vitkd_bench.spec import Dataset
@@ -20,14 +22,14 @@ def is_here(entry: DatasetEntry, roots: tuple[Path, ...]) -> bool | None:
     facts = entry.facts
     if not facts.files:
         return None if any(field.is_required() for field in entry.settings.model_fields.values()) else True
-    names, *lines = ([name.strip() for name in line.split("|")] for line in facts.files)
+    names, *lines = map(alternatives, facts.files)
     folders = [root / name for root in roots for name in names]
     if facts.role == "shift" and any(map(_holds_files, folders)):
         return True
     return any(_holds_all(places, lines) for places in (folders, *([root] for root in roots)))
 
 
-def _holds_all(folders: list[Path], lines: list[list[str]]) -> bool:
+def _holds_all(folders: list[Path], lines: list[tuple[str, ...]]) -> bool:
     return all(any((folder / name).exists() for folder in folders for name in line) for line in lines)
 
 
@@ -62,7 +64,7 @@ def plain_row(entry: DatasetEntry, roots: tuple[Path, ...]) -> dict[str, Any]:
 def facts_of(entry: DatasetEntry, origin: str, roots: tuple[Path, ...]) -> list[tuple[str, object]]:
     """Give all facts for people, by name."""
     facts = entry.facts
-    folder, *files = (" or ".join(n.strip() for n in line.split("|")) for line in facts.files or ("",))
+    folder, *files = (" or ".join(alternatives(line)) for line in facts.files or ("",))
     return [
         ("name", facts.name),
         ("title", facts.title),

@@ -7,15 +7,12 @@ from typing import Annotated
 
 import typer
 
+from vitkd_bench.cli.arguments import Extensions, Json
 from vitkd_bench.cli.console import say, show_facts, show_json, show_table
 from vitkd_bench.cli.shelves import entry_of, load_all
 
 app = typer.Typer(help="Labelled images that students are trained and tested on.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
 Name = Annotated[str, typer.Argument(help="A data set's name.")]
-Extensions = Annotated[
-    list[Path] | None, typer.Option("--extension", metavar="FILE", help="A file with data sets of your own.")
-]
 DataRoot = Annotated[
     Path | None,
     typer.Option("--data-root", help="Where data is looked for.", show_default="$VITKD_DATA"),

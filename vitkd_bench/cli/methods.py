@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitkd_bench.cli.arguments import Extensions, Json
 from vitkd_bench.cli.console import say, show_facts, show_json, show_table
 from vitkd_bench.cli.settings_table import defaults, plain, show_settings
 from vitkd_bench.cli.shelves import entry_of, load_all
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     from vitkd_bench.spec import Settings
 
 app = typer.Typer(help="Rules by which a student learns from a teacher.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
-Extensions = Annotated[
-    list[Path] | None, typer.Option("--extension", metavar="FILE", help="A file with methods of your own.")
-]
 
 
 @app.command("list")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vitkd_bench.cli.arguments import Json
 from vitkd_bench.cli.console import say, show, show_json, show_table, stderr
 from vitkd_bench.cli.shelves import entry_of
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from vitkd_bench.diagnose import Verdict
     from vitkd_bench.diagnose.preflight import Watch
     from vitkd_bench.spec import Backend, Teacher
-
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
 
 
 def check(

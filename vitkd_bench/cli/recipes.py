@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitkd_bench.cli.arguments import Extensions, Json
 from vitkd_bench.cli.console import show_facts, show_json, show_table
 from vitkd_bench.cli.shelves import entry_of, load_all
 
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from vitkd_bench.spec import Recipe
 
 app = typer.Typer(help="Ways of training a student.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
-Extensions = Annotated[
-    list[Path] | None, typer.Option("--extension", metavar="FILE", help="A file with recipes of your own.")
-]
 
 
 @app.command("list")

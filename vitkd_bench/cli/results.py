@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vitkd_bench.cli.arguments import Json
 from vitkd_bench.cli.console import duration, percent, say, show, show_json, show_table
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 WATCH_S = 2.0
 Out = Annotated[Path, typer.Argument(help="Output folder of a run.")]
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
 
 
 def status(

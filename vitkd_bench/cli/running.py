@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitkd_bench.cli.arguments import Json
 from vitkd_bench.cli.console import percent, say, show, show_facts, show_json, show_table
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="GLOB", help="Cells to keep, as teacher:student:method:dataset."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
 
 
 def run(  # noqa: PLR0917 - typer calls it by names

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vitkd_bench.cli.arguments import Extensions, Json
 from vitkd_bench.cli.console import percent, say, show, show_facts, show_json
 from vitkd_bench.cli.shelves import entry_of, load_all
 
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from vitkd_bench.spec import Accuracy, Plan, Record, Teacher, WeightSource
 
 app = typer.Typer(help="Pretrained networks that students learn from.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for a script.")]
 Name = Annotated[str, typer.Argument(help="family/size, e.g. micro/dino or deit/ti.")]
-Extensions = Annotated[
-    list[Path] | None, typer.Option("--extension", metavar="FILE", help="A file with teachers of your own.")
-]
 
 
 @app.command("list")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from vitkd_bench.spec import DatasetSettings
+
+LabelSpace = Annotated[
+    str | None, Field(min_length=1, description="name of these classes, where a teacher's head is for them")
+]
 
 
 class RootSettings(DatasetSettings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from vitkd_bench.datasets._settings import LabelSpace
 from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import IMAGENET_PIXELS, Carved, Dataset, DatasetSettings
 
@@ -21,9 +22,7 @@ class AnnotatedSettings(DatasetSettings):
     test_images: str | None = Field(
         default=None, min_length=1, description="folder or archive of test's images, where they lie apart"
     )
-    label_space: str | None = Field(
-        default=None, min_length=1, description="name of these classes, where a teacher's head is for them"
-    )
+    label_space: LabelSpace = None
     val: Carved
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from vitkd_bench.datasets._settings import LabelSpace
 from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import IMAGENET_PIXELS, Carved, Dataset, DatasetSettings, Validation
 from vitkd_bench.spec.base import Frozen
@@ -45,9 +46,7 @@ class FolderSettings(DatasetSettings):
         min_length=1,
         description="JSON file of classes; without it the folders of train are the classes, numbers by value",
     )
-    label_space: str | None = Field(
-        default=None, min_length=1, description="name of these classes, where a teacher's head is for them"
-    )
+    label_space: LabelSpace = None
     val: Carved
 
     @model_validator(mode="after")

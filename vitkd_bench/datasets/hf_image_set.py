@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from vitkd_bench.datasets._settings import LabelSpace
 from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import IMAGENET_PIXELS, Dataset, DatasetSettings
 
@@ -23,9 +24,7 @@ class HfImageSetSettings(DatasetSettings):
     )
     image: str = Field(default="image", min_length=1, description="column of the images")
     label: str = Field(default="label", min_length=1, description="column of the labels")
-    label_space: str | None = Field(
-        default=None, min_length=1, description="name of these classes, where a teacher's head is for them"
-    )
+    label_space: LabelSpace = None
 
     @model_validator(mode="after")
     def _splits_are_told_apart(self) -> HfImageSetSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from vitkd_bench.datasets._settings import LabelSpace
 from vitkd_bench.registry import DATASETS
 from vitkd_bench.spec import IMAGENET_PIXELS, Carved, Dataset, DatasetSettings
 
@@ -26,9 +27,7 @@ class WebdatasetSettings(DatasetSettings):
         "the classes, numbers by value",
     )
     label: str = Field(default="label", min_length=1, description="field of `key.json` that holds the label")
-    label_space: str | None = Field(
-        default=None, min_length=1, description="name of these classes, where a teacher's head is for them"
-    )
+    label_space: LabelSpace = None
     val: Carved
 
 

@@ -12,12 +12,12 @@ from vitkd_bench.contracts import KnownClass, Part
 from vitkd_bench.diagnose.dataset_images import Watch, look_at
 from vitkd_bench.diagnose.verdict import Check
 from vitkd_bench.pipeline.parts import Choice, choose, ids_to_skip, refuse_misfit, refuse_unknown
-from vitkd_bench.pipeline.places import alternatives, places_of
+from vitkd_bench.pipeline.places import places_of
 from vitkd_bench.pipeline.readers import reader_of
 from vitkd_bench.pipeline.selection import chosen
 from vitkd_bench.pipeline.splits import hash_of
 from vitkd_bench.registry import DatasetEntry
-from vitkd_bench.spec import BadInputError, Dataset, DatasetSettings, VitkdError, WorldError
+from vitkd_bench.spec import BadInputError, Dataset, DatasetSettings, VitkdError, WorldError, alternatives
 
 SHOWN = 3
 """Examples that a finding names; the answer in JSON has all."""

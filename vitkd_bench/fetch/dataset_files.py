@@ -11,7 +11,7 @@ from vitkd_bench.fetch.cache import Found, locked, refuse_offline
 from vitkd_bench.fetch.files import Expected, Watch, check_hash, sha256_of
 from vitkd_bench.fetch.locations import WebFile, parse_location
 from vitkd_bench.fetch.lockfile import Pin, WeightLock
-from vitkd_bench.spec import BadInputError, cache_folder
+from vitkd_bench.spec import BadInputError, alternatives, cache_folder
 
 if TYPE_CHECKING:
     from vitkd_bench.spec import Dataset
@@ -42,13 +42,13 @@ def fetchable(facts: Dataset) -> tuple[Fetchable, ...]:
 
 def folder_of(facts: Dataset, to: Path) -> Path:
     """Give the folder under `to` in which a data set's reader looks first."""
-    first = facts.files[0].split("|")[0].strip() if facts.files else facts.name
+    first = alternatives(facts.files[0])[0] if facts.files else facts.name
     return to / first
 
 
 def stands_for(facts: Dataset, file: Fetchable, folder: Path) -> Path | None:
     """Find what lies in a file's place, unpacked say, in every line of `Dataset.files` that names it."""
-    lines = [[name.strip() for name in line.split("|")] for line in facts.files[1:]]
+    lines = map(alternatives, facts.files[1:])
     others = [[name for name in line if name != file.name] for line in lines if file.name in line]
     found = [next((folder / n for n in names if (folder / n).exists()), None) for names in others]
     return found[0] if found and all(found) else None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitkd_bench.spec import Dataset, DatasetSettings, WorldError
+from vitkd_bench.spec import Dataset, DatasetSettings, WorldError, alternatives
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,6 @@ def places_of(
     names = alternatives(facts.files[0])
     homes = [root for root in roots if _holds_all(root, facts.files[1:]) or (is_home and is_home(root))]
     return Places(facts.name, (*(root / name for root in roots for name in names), *homes))
-
-
-def alternatives(line: str) -> tuple[str, ...]:
-    """Split a line of `Dataset.files`: names of which any one will do, the preferred one first."""
-    return tuple(name.strip() for name in line.split("|"))
 
 
 def _holds_all(root: Path, lines: tuple[str, ...]) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ResolvedDataset,
         Subset,
         Validation,
+        alternatives,
     )
     from vitkd_bench.spec.errors import (
         BadInputError,
@@ -118,6 +119,7 @@ __all__ = [
     "WeightSource",
     "WorldError",
     "WrongHashError",
+    "alternatives",
     "cache_folder",
     "canonical_json",
     "content_hash",
@@ -136,7 +138,7 @@ _NAMES = {
     "architecture": "NAMED_COMPONENTS SIZES Architecture Components InitialValues Size",
     "base": "Frozen Settings validation_line",
     "canonical": "canonical_json content_hash file_sha256",
-    "dataset": "Carved ClassInfo Dataset DatasetSettings ResolvedDataset Subset Validation",
+    "dataset": "Carved ClassInfo Dataset DatasetSettings ResolvedDataset Subset Validation alternatives",
     "errors": "BadInputError DamagedFileError VitkdError WorldError WrongHashError in_words nearest",
     "folders": "cache_folder",
     "plan": "Cell MethodFacts Pack Plan Refusal Search Source TeacherFacts",

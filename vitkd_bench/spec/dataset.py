@@ -151,14 +151,19 @@ class Dataset(Frozen):
     version: int = Field(default=1, ge=1)
 
 
+def alternatives(line: str) -> tuple[str, ...]:
+    """Split a line of `Dataset.files`: names of which any one will do, the preferred one first."""
+    return tuple(name.strip() for name in line.split("|"))
+
+
 class ResolvedDataset(Frozen):
     """A data set as one suite uses it: facts that can change a number, settings, and the classes in order.
 
     `settings` are plain JSON; file names stand in them as the suite wrote them, never as found on one
     machine. `pictures` are the names under which a teacher's contract would list these images as seen.
     `templates` are the sentences of which a text head is made. `skipped` is the hash of the ids that are left
-    out, where a list names some. `pool` makes one probability of several where
-    a class of a shift set is several of those trained on.
+    out, where a list names some. `pool` makes one probability of several where a class of a shift set is
+    several of those trained on.
     """
 
     name: str

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from vitkd_bench.contracts import KnownClass, Part
 from vitkd_bench.pipeline.images import PixelImages
 from vitkd_bench.pipeline.pickles import BytesArray, parse_pickle
-from vitkd_bench.pipeline.places import alternatives, places_of
+from vitkd_bench.pipeline.places import places_of
 from vitkd_bench.pipeline.tree import Files, open_files
-from vitkd_bench.spec import Dataset, DatasetSettings, WorldError
+from vitkd_bench.spec import Dataset, DatasetSettings, WorldError, alternatives
 
 SIDE = 32
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from vitkd_bench.contracts import KnownClass, Part
 from vitkd_bench.pipeline.foreign import parse_mat, read_bytes
-from vitkd_bench.pipeline.places import Places, alternatives, places_of
+from vitkd_bench.pipeline.places import Places, places_of
 from vitkd_bench.pipeline.tree import Files, open_files
-from vitkd_bench.spec import Dataset, DatasetSettings, WorldError
+from vitkd_bench.spec import Dataset, DatasetSettings, WorldError, alternatives
 
 SPLITS = {"train": "trnid", "val": "valid", "test": "tstid"}
 

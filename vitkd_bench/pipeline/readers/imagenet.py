@@ -11,10 +11,10 @@ from vitkd_bench.contracts import KnownClass, Part
 from vitkd_bench.datasets._imagenet import WNIDS
 from vitkd_bench.pipeline.foreign import parse_lines, parse_mat
 from vitkd_bench.pipeline.nested import open_nested
-from vitkd_bench.pipeline.places import Places, alternatives, places_of
+from vitkd_bench.pipeline.places import Places, places_of
 from vitkd_bench.pipeline.readers.by_class import part_of_tree
 from vitkd_bench.pipeline.tree import Files, open_files, tree_of
-from vitkd_bench.spec import Dataset, DatasetSettings, WorldError
+from vitkd_bench.spec import Dataset, DatasetSettings, WorldError, alternatives
 
 DEVKIT = ("ILSVRC2012_devkit_t12", "ILSVRC2012_devkit_t12.tar.gz")
 _VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")

@@ -14,9 +14,9 @@ from vitkd_bench.pipeline.annotations import (
     part_of_annotations,
 )
 from vitkd_bench.pipeline.foreign import read_bytes
-from vitkd_bench.pipeline.places import Places, alternatives, places_of
+from vitkd_bench.pipeline.places import Places, places_of
 from vitkd_bench.pipeline.tree import Files, open_files
-from vitkd_bench.spec import Dataset, DatasetSettings, WorldError
+from vitkd_bench.spec import Dataset, DatasetSettings, WorldError, alternatives
 
 
 class InaturalistReader:

@@ -8,9 +8,9 @@ import numpy as np
 
 from vitkd_bench.contracts import KnownClass, Part
 from vitkd_bench.pipeline.foreign import parse_lines
-from vitkd_bench.pipeline.places import Places, alternatives, places_of
+from vitkd_bench.pipeline.places import Places, places_of
 from vitkd_bench.pipeline.tree import Files, open_files
-from vitkd_bench.spec import Dataset, DatasetSettings, WorldError
+from vitkd_bench.spec import Dataset, DatasetSettings, WorldError, alternatives
 
 LISTS = {"train": "trainval.txt", "test": "test.txt"}
 

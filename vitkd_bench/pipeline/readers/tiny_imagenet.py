@@ -9,9 +9,9 @@ import numpy as np
 from vitkd_bench.contracts import KnownClass, Part
 from vitkd_bench.datasets._imagenet import wnid_of
 from vitkd_bench.pipeline.foreign import parse_lines
-from vitkd_bench.pipeline.places import alternatives, places_of
+from vitkd_bench.pipeline.places import places_of
 from vitkd_bench.pipeline.tree import Files, open_files
-from vitkd_bench.spec import Dataset, DatasetSettings, WorldError, nearest
+from vitkd_bench.spec import Dataset, DatasetSettings, WorldError, alternatives, nearest
 
 ANNOTATIONS = "val/val_annotations.txt"
 

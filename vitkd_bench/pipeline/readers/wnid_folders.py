@@ -8,10 +8,10 @@ from pathlib import Path
 
 from vitkd_bench.contracts import KnownClass, Part
 from vitkd_bench.datasets._imagenet import wnid_of
-from vitkd_bench.pipeline.places import alternatives, places_of
+from vitkd_bench.pipeline.places import places_of
 from vitkd_bench.pipeline.readers.by_class import part_of_tree
 from vitkd_bench.pipeline.tree import Files, open_files, tree_of
-from vitkd_bench.spec import ClassInfo, Dataset, DatasetSettings, WorldError
+from vitkd_bench.spec import ClassInfo, Dataset, DatasetSettings, WorldError, alternatives
 
 
 @dataclass(frozen=True, slots=True)
