@@ -36,5 +36,5 @@ def entry_of(shelf: Shelf[Entry], name: str, extensions: Iterable[Path] | None) 
         if files:
             raise
         raise BadInputError(
-            f"{error}; --extension FILE names a file of your own that registers one"
+            f"{error} (--extension FILE names a file of your own that registers one)"
         ) from None
